@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# What every target of the project shares: language, warnings, tests beside the sources.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+
+option(HUM_STATIC "Link the programs as static-pie" ON)
+option(HUM_TESTS "Build the tests" ON)
+set(HUM_SANITIZE "" CACHE STRING "Sanitizers for the host code: address,undefined or thread")
+
+add_library(hum_options INTERFACE)
+target_compile_options(hum_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
+  -Wimplicit-fallthrough -Werror -ffunction-sections -fdata-sections -fstack-protector-strong)
+target_compile_definitions(hum_options INTERFACE $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
+target_include_directories(hum_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_link_options(hum_options INTERFACE -Wl,--gc-sections)
+if(HUM_SANITIZE)
+  target_compile_options(hum_options INTERFACE -fsanitize=${HUM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(hum_options INTERFACE -fsanitize=${HUM_SANITIZE})
+  set(HUM_STATIC OFF)
+endif()
+
+if(HUM_TESTS)
+  enable_testing()
+  find_package(Catch2 REQUIRED)
+  include(Catch)
+  add_library(hum_catch STATIC ${CMAKE_SOURCE_DIR}/cmake/catch_main.cpp)
+  target_include_directories(hum_catch PRIVATE ${CMAKE_SOURCE_DIR})
+  if(TARGET Catch2::Catch2WithMain)
+    target_link_libraries(hum_catch PUBLIC Catch2::Catch2WithMain)
+  else()
+    target_link_libraries(hum_catch PUBLIC Catch2::Catch2)
+  endif()
+endif()
+
+# hum_test(NAME SOURCES... LINKS...): a Catch2 program whose cases ctest knows one by one.
+function(hum_test NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  if(NOT HUM_TESTS)
+    return()
+  endif()
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE hum_options hum_catch ${ARG_LINKS})
+  catch_discover_tests(${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 120)
+endfunction()
+
+# hum_layer(NAME DIRECTORY D LINKS public... PRIVATE private...): the library hum_NAME of all sources below D,
+# and its tests, the files that end in _test.cpp.
+function(hum_layer NAME)
+  cmake_parse_arguments(ARG "" "DIRECTORY" "LINKS;PRIVATE" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${ARG_DIRECTORY}/*.cpp)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${ARG_DIRECTORY}/*.h)
+  set(tests ${sources})
+  list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  list(FILTER headers EXCLUDE REGEX "/testing\\.h$")
+  add_library(hum_${NAME} STATIC ${sources})
+  set_target_properties(hum_${NAME} PROPERTIES LINKER_LANGUAGE CXX)
+  # The headers are a file set so that the target all_verify_interface_header_sets compiles each alone.
+  target_sources(hum_${NAME} PUBLIC FILE_SET HEADERS BASE_DIRS ${CMAKE_SOURCE_DIR} FILES ${headers})
+  set_target_properties(hum_${NAME} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+  target_link_libraries(hum_${NAME} PUBLIC hum_options ${ARG_LINKS} PRIVATE ${ARG_PRIVATE})
+  if(tests)
+    hum_test(hum_${NAME}_test SOURCES ${tests} LINKS hum_${NAME} ${ARG_PRIVATE})
+  endif()
+endfunction()
+
+# hum_program(NAME SOURCES... LINKS...): an executable of the project, static-pie unless HUM_STATIC is off.
+function(hum_program NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE hum_options ${ARG_LINKS})
+  if(HUM_STATIC)
+    target_link_options(${NAME} PRIVATE -static-pie)
+    set_target_properties(${NAME} PROPERTIES LINK_SEARCH_START_STATIC ON LINK_SEARCH_END_STATIC ON)
+  endif()
+endfunction()

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/base/event_loop.h"
+
+#include <pthread.h>
+#include <sys/epoll.h>
+
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <csignal>
+#include <future>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+std::uint64_t pack(int fd, std::uint32_t serial) {
+  return (static_cast<std::uint64_t>(serial) << 32) | static_cast<std::uint32_t>(fd);
+}
+
+}  // namespace
+
+EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+  if (!epoll_)
+    throw HostError(errno, "create an epoll descriptor", "raise the limit of open files (ulimit -n)");
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = pack(wake_.fd(), 0)}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.fd(), &event) != 0)
+    throw HostError(errno, "watch an eventfd");
+}
+
+void EventLoop::watch(int fd, Interest interest, Callback ready) {
+  const std::uint32_t serial = next_serial_++;
+  epoll_event event{.events = interest == Interest::readable ? EPOLLIN : EPOLLOUT,
+                    .data = {.u64 = pack(fd, serial)}};
+  const auto found = watches_.find(fd);
+  const int operation = found != watches_.end() ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  if (::epoll_ctl(epoll_.get(), operation, fd, &event) != 0)
+    throw HostError(errno, "watch descriptor " + std::to_string(fd));
+  if (found != watches_.end()) retired_.push_back(std::move(found->second.ready));
+  watches_.insert_or_assign(fd, Watch{std::move(ready), serial});
+}
+
+void EventLoop::unwatch(int fd) {
+  const auto found = watches_.find(fd);
+  if (found == watches_.end()) return;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
+  retired_.push_back(std::move(found->second.ready));
+  watches_.erase(found);
+}
+
+void EventLoop::post(Callback work) {
+  {
+    const std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(work));
+  }
+  wake_.signal();
+}
+
+void EventLoop::run_posted() {
+  std::vector<Callback> work;
+  {
+    const std::lock_guard lock(mutex_);
+    work.swap(posted_);
+  }
+  for (Callback& each : work) each();
+}
+
+void EventLoop::run() {
+  std::array<epoll_event, 32> events;
+  while (true) {
+    run_posted();
+    {
+      const std::lock_guard lock(mutex_);
+      if (stop_ && posted_.empty()) break;
+    }
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+    assert(count >= 0 || errno == EINTR);
+    for (int i = 0; i < count; ++i) {
+      const int fd = static_cast<int>(events[static_cast<std::size_t>(i)].data.u64 & 0xffffffff);
+      const auto serial = static_cast<std::uint32_t>(events[static_cast<std::size_t>(i)].data.u64 >> 32);
+      if (serial == 0) {
+        wake_.drain();
+        continue;
+      }
+      // An earlier callback of this round may have replaced or removed the watch.
+      const auto found = watches_.find(fd);
+      if (found == watches_.end() || found->second.serial != serial) continue;
+      found->second.ready();
+    }
+    retired_.clear();
+  }
+}
+
+void EventLoop::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.signal();
+}
+
+IoThread::IoThread(const std::string& name) : thread_(start_thread(name, [this] { loop_.run(); })) {}
+
+IoThread::~IoThread() {
+  loop_.stop();
+  thread_.join();
+}
+
+void IoThread::call(const std::function<void()>& work) {
+  if (std::this_thread::get_id() == thread_.get_id()) return work();
+  std::packaged_task<void()> task(work);
+  std::future<void> done = task.get_future();
+  loop_.post([&task] { task(); });
+  done.get();
+}
+
+std::thread start_thread(const std::string& name, std::function<void()> body) {
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  struct Restore {
+    const sigset_t& mask;
+    ~Restore() { ::pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+  };
+  std::thread thread = [&] {
+    const Restore restore{before};
+    return std::thread(std::move(body));
+  }();
+  ::pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
+  return thread;
+}
+
+}  // namespace hum

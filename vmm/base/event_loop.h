@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "vmm/base/fd.h"
+
+namespace hum {
+
+// One wait for many descriptors, level-triggered. watch, unwatch and run belong to the loop's own thread (or
+// to the maker before run is called); post and stop may come from any thread.
+class EventLoop {
+ public:
+  enum class Interest : std::uint8_t { readable, writable };
+  using Callback = std::function<void()>;
+
+  // Throws HostError.
+  EventLoop();
+
+  // Calls ready on the loop's thread whenever fd is ready, hung up or in error; one watch per descriptor (a
+  // second one replaces the first). A callback may unwatch any descriptor, its own too. Throws HostError;
+  // regular files cannot be watched (EPERM): they are always ready.
+  void watch(int fd, Interest interest, Callback ready);
+  // Forgets the descriptor; nothing happens if it is not watched. Call before the descriptor is closed.
+  void unwatch(int fd);
+
+  // Runs work on the loop's thread, soon. Work posted before stop runs before run returns.
+  void post(Callback work);
+
+  // Serves until stop is called, by the calling thread.
+  void run();
+  void stop();
+
+ private:
+  struct Watch {
+    Callback ready;
+    std::uint32_t serial;
+  };
+
+  void run_posted();
+
+  Fd epoll_;
+  EventFd wake_;
+  std::map<int, Watch> watches_;
+  std::vector<Callback> retired_;  // of watches replaced or removed in this round: one of them may be running
+  std::uint32_t next_serial_ = 1;
+  std::mutex mutex_;  // guards the two below
+  std::vector<Callback> posted_;
+  bool stop_ = false;
+};
+
+// A named thread that runs an EventLoop from construction to destruction, all signals blocked.
+class IoThread {
+ public:
+  // name: at most 15 characters, shown by ps and top. Throws HostError.
+  explicit IoThread(const std::string& name);
+  ~IoThread();
+  IoThread(const IoThread&) = delete;
+  IoThread& operator=(const IoThread&) = delete;
+
+  EventLoop& loop() { return loop_; }
+
+  // Runs work on this thread and returns when it is done; at once if called on it. An exception of work
+  // reaches the caller.
+  void call(const std::function<void()>& work);
+
+ private:
+  EventLoop loop_;
+  std::thread thread_;
+};
+
+// Starts a thread with every signal blocked, so that signals reach only threads that want them.
+std::thread start_thread(const std::string& name, std::function<void()> body);
+
+}  // namespace hum

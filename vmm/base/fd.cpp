@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/base/fd.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+
+Fd& Fd::operator=(Fd&& other) noexcept {
+  if (this != &other) {
+    if (number_ >= 0) ::close(number_);
+    number_ = std::exchange(other.number_, -1);
+  }
+  return *this;
+}
+
+Fd::~Fd() {
+  if (number_ >= 0) ::close(number_);
+}
+
+Fd Fd::duplicate(int number) {
+  const int copy = ::fcntl(number, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) throw HostError(errno, "duplicate descriptor " + std::to_string(number));
+  return Fd(copy);
+}
+
+EventFd::EventFd() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (!fd_) throw HostError(errno, "create an eventfd", "raise the limit of open files (ulimit -n)");
+}
+
+void EventFd::signal() const {
+  const std::uint64_t one = 1;
+  // EAGAIN means the counter is at its maximum, so the reader has a wake-up coming in any case.
+  [[maybe_unused]] const ssize_t written = ::write(fd_.get(), &one, sizeof one);
+}
+
+bool EventFd::drain() const {
+  std::uint64_t count = 0;
+  return ::read(fd_.get(), &count, sizeof count) == sizeof count;
+}
+
+bool EventFd::pending() const {
+  pollfd entry{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&entry, 1, 0) == 1;
+}
+
+Fd open_file(const std::string& path, int flags, unsigned mode, const std::string& fix) {
+  const int number = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  if (number < 0) throw HostError(errno, "open '" + path + "'", fix);
+  return Fd(number);
+}
+
+}  // namespace hum

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/base/options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t value = 0;
+  int base = 10;
+  if (text.starts_with("0x") || text.starts_with("0X")) {
+    text.remove_prefix(2);
+    base = 16;
+  }
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
+  return value;
+}
+
+std::optional<std::uint64_t> parse_size_text(std::string_view text) {
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto count = parse_number(text.substr(0, digits));
+  if (!count) return std::nullopt;
+  std::string_view unit = text.substr(digits);
+  if (unit.ends_with("iB")) unit.remove_suffix(2);
+  if (unit.ends_with("B")) unit.remove_suffix(1);
+  unsigned shift = 0;
+  if (!unit.empty()) {
+    if (unit.size() != 1) return std::nullopt;
+    const std::size_t step = std::string_view("KMGT").find(static_cast<char>(unit[0] & ~0x20));
+    if (step == std::string_view::npos) return std::nullopt;
+    shift = 10 * (static_cast<unsigned>(step) + 1);
+  }
+  if (shift != 0 && *count > (UINT64_MAX >> shift)) return std::nullopt;
+  return *count << shift;
+}
+
+std::vector<std::string> split_words(std::string_view text) {
+  std::vector<std::string> words(1);
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != ',') {
+      words.back() += text[i];
+    } else if (i + 1 < text.size() && text[i + 1] == ',') {
+      words.back() += ',';
+      ++i;
+    } else {
+      words.emplace_back();
+    }
+  }
+  return words;
+}
+
+std::string list_choices(std::string_view choices) {
+  std::string text;
+  while (!choices.empty()) {
+    const std::size_t bar = std::min(choices.find('|'), choices.size());
+    const bool last = bar == choices.size();
+    if (!text.empty()) text += last ? " or " : ", ";
+    text += choices.substr(0, bar);
+    choices.remove_prefix(last ? bar : bar + 1);
+  }
+  return text;
+}
+
+bool is_choice(std::string_view choices, std::string_view text) {
+  while (!choices.empty()) {
+    const std::size_t bar = std::min(choices.find('|'), choices.size());
+    if (choices.substr(0, bar) == text) return true;
+    choices.remove_prefix(bar == choices.size() ? bar : bar + 1);
+  }
+  return false;
+}
+
+template <class T>
+const T& value_of(const std::map<std::string, OptionValue, std::less<>>& values, std::string_view key) {
+  const auto found = values.find(key);
+  if (found == values.end()) throw std::logic_error("no value for option " + std::string(key));
+  return std::get<T>(found->second);
+}
+
+}  // namespace
+
+std::uint64_t parse_size(std::string_view what, std::string_view text) {
+  const auto size = parse_size_text(text);
+  if (!size)
+    throw ConfigError(std::string(what), std::string(text), "not a size",
+                      "give bytes or a number with K, M, G or T, like 512M");
+  return *size;
+}
+
+std::string format_size(std::uint64_t bytes) {
+  static constexpr std::string_view units = "KMGT";
+  std::string suffix;
+  for (std::size_t i = 0; i < units.size() && bytes != 0 && bytes % 1024 == 0; ++i) {
+    bytes /= 1024;
+    suffix = units[i];
+  }
+  return std::to_string(bytes) + suffix;
+}
+
+std::string describe_accepted(const OptionSpec& spec) {
+  switch (spec.type) {
+    case OptionType::text:
+      return "text";
+    case OptionType::boolean:
+      return "on or off";
+    case OptionType::choice:
+      return list_choices(spec.choices);
+    case OptionType::integer:
+    case OptionType::size: {
+      const bool size = spec.type == OptionType::size;
+      const auto show = [&](std::uint64_t value) {
+        return size ? format_size(value) : std::to_string(value);
+      };
+      std::string text = size ? "a size" : "a whole number";
+      if (spec.maximum != UINT64_MAX)
+        return text + " from " + show(spec.minimum) + " to " + show(spec.maximum);
+      if (spec.minimum != 0) return text + " of at least " + show(spec.minimum);
+      return text;
+    }
+  }
+  return "text";
+}
+
+OptionValue parse_option(std::string_view what, const OptionSpec& spec, std::string_view text) {
+  const auto refuse = [&]() -> ConfigError {
+    return {std::string(what), std::string(text), "not accepted", "give " + describe_accepted(spec)};
+  };
+  switch (spec.type) {
+    case OptionType::text:
+      return std::string(text);
+    case OptionType::boolean:
+      if (text == "on" || text == "true" || text == "yes") return true;
+      if (text == "off" || text == "false" || text == "no") return false;
+      throw refuse();
+    case OptionType::choice:
+      if (!is_choice(spec.choices, text)) throw refuse();
+      return std::string(text);
+    case OptionType::integer:
+    case OptionType::size: {
+      const auto value = spec.type == OptionType::size ? parse_size_text(text) : parse_number(text);
+      if (!value || *value < spec.minimum || *value > spec.maximum) throw refuse();
+      return *value;
+    }
+  }
+  throw refuse();
+}
+
+OptionValues OptionValues::parse(std::string_view what, std::span<const OptionSpec> table,
+                                 std::string_view text) {
+  OptionValues values(what, table);
+  const std::vector<std::string> words = text.empty() ? std::vector<std::string>() : split_words(text);
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string_view word = words[i];
+    const std::size_t equals = word.find('=');
+    const auto named = [&](const OptionSpec& spec) { return spec.key == word.substr(0, equals); };
+    const bool is_key = std::any_of(table.begin(), table.end(), named);
+    if (i == 0 && !table.empty() && !is_key) {
+      // The first word is the first option's value, even if it has a '=' in it.
+      values.set(table.front().key, word);
+    } else if (equals != std::string_view::npos) {
+      values.set(word.substr(0, equals), word.substr(equals + 1));
+    } else {
+      values.set(word, "on");
+    }
+  }
+  for (const OptionSpec& spec : table) {
+    if (values.has(spec.key)) continue;
+    if (spec.required)
+      throw ConfigError(std::string(what), std::string(text), "'" + std::string(spec.key) + "' is missing",
+                        "give " + std::string(spec.key) + "=" + describe_accepted(spec));
+    if (!spec.default_value.empty())
+      values.values_.emplace(spec.key, parse_option(spec.key, spec, spec.default_value));
+  }
+  return values;
+}
+
+void OptionValues::set(std::string_view key, std::string_view text) {
+  const auto spec =
+      std::find_if(table_.begin(), table_.end(), [&](const OptionSpec& row) { return row.key == key; });
+  if (spec == table_.end()) {
+    std::string known;
+    for (const OptionSpec& row : table_) known += (known.empty() ? "" : ", ") + std::string(row.key);
+    throw ConfigError(what_, std::string(key), "unknown option key",
+                      known.empty() ? "it takes none" : "known are " + known);
+  }
+  if (has(key))
+    throw ConfigError(what_ + "." + std::string(key), std::string(text), "given twice", "give it once");
+  values_.emplace(key, parse_option(what_ + "." + std::string(key), *spec, text));
+}
+
+const std::string& OptionValues::text(std::string_view key) const {
+  return value_of<std::string>(values_, key);
+}
+std::uint64_t OptionValues::number(std::string_view key) const {
+  return value_of<std::uint64_t>(values_, key);
+}
+bool OptionValues::flag(std::string_view key) const {
+  return value_of<bool>(values_, key);
+}
+
+}  // namespace hum

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <variant>
+
+#include "vmm/acpi/aml.h"
+#include "vmm/base/console_hub.h"
+#include "vmm/base/log.h"
+#include "vmm/base/options.h"
+#include "vmm/bus/address_decoder.h"
+#include "vmm/bus/interrupts.h"
+#include "vmm/memory/guest_memory.h"
+#include "vmm/virtio/virtio_device.h"
+
+namespace hum {
+
+// What a device may ask of its machine, from any thread; each call returns at once and the first one wins.
+class MachineControl {
+ public:
+  virtual ~MachineControl() = default;
+
+  virtual void power_off() = 0;  // the guest switched itself off (ACPI S5)
+  virtual void reset() = 0;      // the guest reset itself: a reboot, or the end of a panic
+  virtual void debug_exit(std::uint32_t code) = 0;
+  virtual void guest_panicked() = 0;  // the guest says so (pvpanic)
+};
+
+// All that a device gets from the machine; outlives the device.
+struct DeviceContext {
+  const GuestMemory& memory;
+  AddressDecoder& ports;
+  AddressDecoder& mmio;
+  IrqPins& irqs;
+  MachineControl& control;
+  ConsoleHub& console;  // the machine's console
+  const Log& log;
+};
+
+// A device with registers of its own at fixed places: it maps its windows when it is made. Its address
+// windows and interrupts follow from its constructor, its node in the DSDT from acpi_node().
+class PlatformDevice {
+ public:
+  virtual ~PlatformDevice() = default;
+
+  // The node under \_SB, empty for a device the guest is not told about.
+  virtual acpi::Aml acpi_node() const { return {}; }
+  // The operator's request to switch off; true if the device can pass it on to the guest.
+  virtual bool press_power_button() { return false; }
+};
+
+// One kind of device: a row of the registry. Adding a device is one file, one row, one test.
+struct DeviceKind {
+  using PlatformFactory = std::unique_ptr<PlatformDevice> (*)(const OptionValues&, DeviceContext&);
+  using VirtioFactory = std::unique_ptr<virtio::VirtioDevice> (*)(const OptionValues&, DeviceContext&);
+
+  std::string_view name;  // as on the command line: "block"
+  std::string_view help;
+  std::span<const OptionSpec> options;
+  std::variant<PlatformFactory, VirtioFactory> create;  // throws ConfigError, HostError
+};
+
+}  // namespace hum

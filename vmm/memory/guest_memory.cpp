@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/memory/guest_memory.h"
+
+#include <linux/memfd.h>
+#include <linux/mman.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <string>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+// The guest may change the bytes meanwhile: the compiler must not read them twice, so the copy is opaque to
+// it.
+void copy_opaque(std::byte* to, const std::byte* from, std::size_t size) {
+  const std::byte* source = from;
+  asm volatile("" : "+r"(source) : : "memory");
+  std::memcpy(to, source, size);
+  asm volatile("" : : : "memory");
+}
+
+std::string describe(GuestAddress address, std::uint64_t size) {
+  return "guest address " + std::to_string(address.value) + " with " + std::to_string(size) +
+         " bytes is outside of guest memory";
+}
+
+}  // namespace
+
+GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backing) {
+  for (const GuestRange& range : ranges) size_ += range.size;
+  const std::string fix =
+      backing.hugepages ? "reserve more huge pages: sysctl vm.nr_hugepages=" + std::to_string(size_ >> 21)
+                        : "give the guest less memory or free some";
+  int flags = MAP_NORESERVE;
+  if (backing.shared) {
+    memfd_ = Fd(
+        ::memfd_create("guest-memory", MFD_CLOEXEC | (backing.hugepages ? MFD_HUGETLB | MFD_HUGE_2MB : 0u)));
+    if (!memfd_ || ::ftruncate(memfd_.get(), static_cast<off_t>(size_)) != 0)
+      throw HostError(errno, "create a memfd of " + std::to_string(size_ >> 20) + " MiB for guest memory",
+                      fix);
+    flags |= MAP_SHARED;
+  } else {
+    flags |= MAP_PRIVATE | MAP_ANONYMOUS;
+    if (backing.hugepages) flags |= MAP_HUGETLB | MAP_HUGE_2MB;
+  }
+  // Huge pages are reserved at once: a guest that touches one too many would get SIGBUS.
+  if (backing.hugepages) flags &= ~MAP_NORESERVE;
+  void* mapped = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, flags, memfd_.get(), 0);
+  if (mapped == MAP_FAILED)
+    throw HostError(errno, "map " + std::to_string(size_ >> 20) + " MiB of guest memory", fix);
+  ::madvise(mapped, size_, MADV_DONTDUMP);
+  std::uint64_t offset = 0;
+  for (const GuestRange& range : ranges) {
+    assert(regions_.empty() ||
+           regions_.back().range.begin.value + regions_.back().range.size <= range.begin.value);
+    regions_.push_back({range, static_cast<std::byte*>(mapped) + offset, memfd_.get(), offset});
+    offset += range.size;
+  }
+}
+
+GuestMemory::~GuestMemory() {
+  if (!regions_.empty()) ::munmap(regions_.front().host, size_);
+}
+
+bool GuestMemory::contains(GuestRange range) const {
+  if (range.size != 0 && range.begin.value > UINT64_MAX - (range.size - 1)) return false;
+  std::uint64_t at = range.begin.value;
+  std::uint64_t left = std::max<std::uint64_t>(range.size, 1);
+  for (const MemoryRegion& region : regions_) {
+    if (at < region.range.begin.value || at - region.range.begin.value >= region.range.size) continue;
+    const std::uint64_t here = std::min(left, region.range.size - (at - region.range.begin.value));
+    at += here;
+    left -= here;
+    if (left == 0) return true;
+  }
+  return false;
+}
+
+const MemoryRegion& GuestMemory::find(GuestAddress address) const {
+  for (const MemoryRegion& region : regions_)
+    if (address.value - region.range.begin.value < region.range.size) return region;
+  throw GuestError(describe(address, 1));
+}
+
+void GuestMemory::append(GuestRange range, std::vector<iovec>& out) const {
+  if (range.size == 0) return;
+  if (range.begin.value > UINT64_MAX - (range.size - 1)) throw GuestError(describe(range.begin, range.size));
+  const std::size_t before = out.size();
+  std::uint64_t done = 0;
+  while (done < range.size) {
+    const GuestAddress at = range.begin + done;
+    const auto region = std::find_if(regions_.begin(), regions_.end(), [&](const MemoryRegion& each) {
+      return at.value - each.range.begin.value < each.range.size;
+    });
+    if (region == regions_.end()) {
+      out.resize(before);
+      throw GuestError(describe(range.begin, range.size));
+    }
+    const std::uint64_t offset = at.value - region->range.begin.value;
+    const std::uint64_t here = std::min(range.size - done, region->range.size - offset);
+    out.push_back({region->host + offset, here});
+    done += here;
+  }
+}
+
+void GuestMemory::read_bytes(GuestAddress from, std::span<std::byte> to) const {
+  while (!to.empty()) {
+    const MemoryRegion& region = find(from);
+    const std::uint64_t offset = from.value - region.range.begin.value;
+    const std::size_t here = std::min<std::uint64_t>(to.size(), region.range.size - offset);
+    copy_opaque(to.data(), region.host + offset, here);
+    to = to.subspan(here);
+    from = from + here;
+  }
+}
+
+void GuestMemory::write_bytes(GuestAddress to, std::span<const std::byte> from) const {
+  if (!contains({to, from.size()})) throw GuestError(describe(to, from.size()));
+  while (!from.empty()) {
+    const MemoryRegion& region = find(to);
+    const std::uint64_t offset = to.value - region.range.begin.value;
+    const std::size_t here = std::min<std::uint64_t>(from.size(), region.range.size - offset);
+    copy_opaque(region.host + offset, from.data(), here);
+    from = from.subspan(here);
+    to = to + here;
+  }
+}
+
+void GuestMemory::fill_zero(GuestRange range) const {
+  std::vector<iovec> parts;
+  for_write(range, parts);
+  for (const iovec& part : parts) std::memset(part.iov_base, 0, part.iov_len);
+}
+
+void* GuestMemory::locate_aligned(GuestAddress address, std::uint64_t size) const {
+  // Regions are page-aligned, so an aligned word never crosses one.
+  if (address.value % size != 0)
+    throw GuestError("guest address " + std::to_string(address.value) + " is misaligned");
+  const MemoryRegion& region = find(address);
+  return region.host + (address.value - region.range.begin.value);
+}
+
+std::size_t copy_from(std::span<const iovec> guest, std::size_t offset, std::span<std::byte> to) {
+  std::size_t done = 0;
+  for (const iovec& part : guest) {
+    if (done == to.size()) break;
+    if (offset >= part.iov_len) {
+      offset -= part.iov_len;
+      continue;
+    }
+    const std::size_t here = std::min(to.size() - done, part.iov_len - offset);
+    copy_opaque(to.data() + done, static_cast<const std::byte*>(part.iov_base) + offset, here);
+    done += here;
+    offset = 0;
+  }
+  return done;
+}
+
+std::size_t copy_to(std::span<const iovec> guest, std::size_t offset, std::span<const std::byte> from) {
+  std::size_t done = 0;
+  for (const iovec& part : guest) {
+    if (done == from.size()) break;
+    if (offset >= part.iov_len) {
+      offset -= part.iov_len;
+      continue;
+    }
+    const std::size_t here = std::min(from.size() - done, part.iov_len - offset);
+    copy_opaque(static_cast<std::byte*>(part.iov_base) + offset, from.data() + done, here);
+    done += here;
+    offset = 0;
+  }
+  return done;
+}
+
+}  // namespace hum

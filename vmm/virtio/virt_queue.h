@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "vmm/base/endian.h"
+#include "vmm/memory/guest_memory.h"
+
+namespace hum::virtio {
+
+// A request of the driver: its buffers, checked whole before anybody sees them (virtio 1.2, 2.7.4, 2.7.5).
+// Kept and reused by its owner, so that a request costs no allocation. The iovecs stay valid until the queue
+// is gone.
+struct DescriptorChain {
+  std::uint16_t head = 0;
+  std::vector<iovec> readable;  // driver to device
+  std::vector<iovec> writable;  // device to driver
+  std::uint64_t readable_bytes = 0;
+  std::uint64_t writable_bytes = 0;
+};
+
+// Where the driver has put one queue, and how it is used.
+struct QueueLayout {
+  std::uint16_t size = 0;  // entries, a power of two, 1 to 32768
+  GuestAddress descriptors;
+  GuestAddress available;
+  GuestAddress used;
+  bool event_idx = false;  // VIRTIO_F_EVENT_IDX was negotiated
+  bool indirect = false;   // VIRTIO_F_INDIRECT_DESC was negotiated
+};
+
+// The device's side of one split virtqueue (virtio 1.2, 2.7). Belongs to one thread at a time. Whatever is
+// wrong in the ring throws GuestError, never looks like an empty queue.
+class VirtQueue {
+ public:
+  // interrupt raises the queue's interrupt, from any thread, without a lock. memory outlives the queue.
+  // Throws GuestError if a ring is misaligned (descriptors 16, available 2, used 4) or not in RAM whole.
+  VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::function<void()> interrupt);
+
+  const QueueLayout& layout() const { return layout_; }
+  std::uint16_t next_available() const { return next_available_; }
+  std::uint16_t next_used() const { return next_used_; }
+
+  // Takes the next request, if there is one. Checks indices, loops, order (readable before writable), the
+  // ranges, indirect tables (not inside another, not with NEXT, size a multiple of 16, entries at most the
+  // queue size), and that the driver's index is at most size ahead.
+  bool pop(DescriptorChain& chain);
+
+  // Returns the last popped request unused (there was no room for its data): the next pop gives it again.
+  void undo_pop();
+
+  // Gives a request back with the number of bytes written to its writable part. Not yet visible to the
+  // driver: publish() does that for all requests given back since.
+  void push(std::uint16_t head, std::uint32_t written);
+  // Release-stores the used index and raises the interrupt if the driver wants one (EVENT_IDX or
+  // VRING_AVAIL_F_NO_INTERRUPT). Does nothing if nothing was pushed.
+  void publish();
+
+  // Asks the driver for no kicks, or for one at the next request. enable_kicks returns true if requests have
+  // arrived meanwhile: drain again.
+  void disable_kicks();
+  bool enable_kicks();
+
+  // The one loop every device drains with: calls handle(chain) for each request, publishes what it pushed,
+  // and returns when the queue is empty and kicks are on again, or when handle returns false (it used
+  // undo_pop, or has enough in flight). handle pushes each request, at once or later.
+  template <class Handle>
+  void drain(DescriptorChain& chain, Handle&& handle) {
+    while (true) {
+      disable_kicks();
+      while (pop(chain)) {
+        if (!handle(chain)) {
+          publish();
+          return;
+        }
+      }
+      publish();
+      if (!enable_kicks()) return;
+    }
+  }
+
+ private:
+  struct Descriptor;
+  void append(DescriptorChain& chain, const Descriptor& descriptor) const;
+  void walk_indirect(DescriptorChain& chain, GuestAddress table, std::uint32_t bytes) const;
+  bool wants_interrupt();
+
+  const GuestMemory& memory_;
+  QueueLayout layout_;
+  std::function<void()> interrupt_;
+  std::uint16_t next_available_ = 0;
+  std::uint16_t next_used_ = 0;       // of the next element to fill
+  std::uint16_t published_used_ = 0;  // what the driver has been shown
+  bool kicks_enabled_ = true;
+};
+
+}  // namespace hum::virtio

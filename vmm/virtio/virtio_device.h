@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "vmm/virtio/virt_queue.h"
+
+namespace hum::virtio {
+
+// Feature bits of the ring and the transport (virtio 1.2, section 6). Devices offer only their own bits.
+inline constexpr std::uint64_t feature_indirect_desc = 1ull << 28;
+inline constexpr std::uint64_t feature_event_idx = 1ull << 29;
+inline constexpr std::uint64_t feature_version_1 = 1ull << 32;
+inline constexpr std::uint64_t feature_ring_reset = 1ull << 40;
+
+// A queue on its way to its owner at DRIVER_OK, with the two events that go with it.
+struct ActiveQueue {
+  std::uint16_t index = 0;  // of the queue in the device
+  std::unique_ptr<VirtQueue> queue;
+  int kick_fd = -1;  // an eventfd, readable when the driver has notified; stays the transport's
+};
+
+// What a device tells its transport, from any thread, without a lock.
+class DeviceEvents {
+ public:
+  virtual ~DeviceEvents() = default;
+  // Configuration space has changed (virtio 1.2, 2.5.1): generation, then the configuration interrupt.
+  virtual void config_changed() = 0;
+  // The ring is broken (2.1.2, DEVICE_NEEDS_RESET): the device has stopped using its queues.
+  virtual void needs_reset(std::string_view reason) = 0;
+};
+
+// One device model, with no knowledge of its transport. The transport calls it from vCPU threads, under the
+// mutex of its register window: never two calls at once.
+class VirtioDevice {
+ public:
+  virtual ~VirtioDevice() = default;
+
+  virtual std::uint32_t type() const = 0;  // virtio 1.2, section 5
+  // Device feature bits offered; the transport adds VERSION_1, INDIRECT_DESC, EVENT_IDX.
+  virtual std::uint64_t features() const = 0;
+  // The largest size of each queue (a power of two, 1 to 32768), one entry per queue.
+  virtual std::span<const std::uint16_t> queue_sizes() const = 0;
+
+  // Configuration space. Accesses past the end read as zero and are ignored on write.
+  virtual void read_config(std::uint32_t offset, std::span<std::byte> data) const = 0;
+  virtual void write_config(std::uint32_t /*offset*/, std::span<const std::byte> /*data*/) {}
+
+  // DRIVER_OK: the enabled queues move to the device, which serves them from its own thread until deactivate.
+  // Every queue is scanned once. events outlives the activation. Throws HostError (the transport then sets
+  // DEVICE_NEEDS_RESET).
+  virtual void activate(std::uint64_t driver_features, std::vector<ActiveQueue> queues,
+                        DeviceEvents& events) = 0;
+
+  // Reset, or the end of the VM: returns when no request is in flight and no thread of the device touches
+  // the queues or guest memory any more; the queues are gone. Also called when not active: does nothing then.
+  virtual void deactivate() = 0;
+
+  // The end of the VM is near and the guest has stopped: finish what it had already queued for the outside
+  // (console output), without waiting for the guest. Called while active, before deactivate.
+  virtual void flush() {}
+};
+
+}  // namespace hum::virtio
