@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -46,7 +47,8 @@ class VirtQueue {
 
   // Takes the next request, if there is one. Checks indices, loops, order (readable before writable), the
   // ranges, indirect tables (not inside another, not with NEXT, size a multiple of 16, entries at most the
-  // queue size), and that the driver's index is at most size ahead.
+  // queue size), and that the driver's index is at most size ahead of what was given back: no more than size
+  // requests are ever with the device.
   bool pop(DescriptorChain& chain);
 
   // Returns the last popped request unused (there was no room for its data): the next pop gives it again.
@@ -84,16 +86,22 @@ class VirtQueue {
 
  private:
   struct Descriptor;
+  bool has_available();
+  void walk(DescriptorChain& chain) const;
+  void walk_indirect(DescriptorChain& chain, GuestRange table, std::uint32_t most) const;
   void append(DescriptorChain& chain, const Descriptor& descriptor) const;
-  void walk_indirect(DescriptorChain& chain, GuestAddress table, std::uint32_t bytes) const;
-  bool wants_interrupt();
+  bool wants_interrupt() const;
 
   const GuestMemory& memory_;
   QueueLayout layout_;
   std::function<void()> interrupt_;
+  std::byte* descriptors_ = nullptr;  // the rings on the host: RAM stays mapped as long as memory_
+  std::byte* available_ = nullptr;
+  std::byte* used_ = nullptr;
   std::uint16_t next_available_ = 0;
-  std::uint16_t next_used_ = 0;       // of the next element to fill
-  std::uint16_t published_used_ = 0;  // what the driver has been shown
+  std::uint16_t known_available_ = 0;  // the driver's index when it was last read
+  std::uint16_t next_used_ = 0;        // of the next element to fill
+  std::uint16_t published_used_ = 0;   // what the driver has been shown
   bool kicks_enabled_ = true;
 };
 

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace hum {
+
+// How the guest's processors are arranged: one package, cores of one thread each. APIC ids are 0 to cpus - 1.
+struct CpuTopology {
+  std::uint32_t cpus = 1;
+
+  // Bits of an APIC id that number the cores of the package.
+  std::uint32_t core_bits() const;
+};
+
+// The CPUID leaves of one vCPU, made from those the host's KVM supports: topology and APIC ids in leaves 1,
+// 4, 0xb, 0x1f, 0x80000008, 0x8000001d and 0x8000001e (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix
+// E), the hypervisor bit, the TSC deadline timer where KVM has it.
+std::vector<kvm_cpuid_entry2> vcpu_cpuid(std::vector<kvm_cpuid_entry2> supported, const CpuTopology& topology,
+                                         std::uint32_t apic_id, bool tsc_deadline);
+
+}  // namespace hum

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/kvm/vcpu.h"
+
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+constexpr std::uint64_t cr0_protection = 1u << 0;
+constexpr std::uint64_t cr0_extension_type = 1u << 4;
+constexpr std::uint64_t cr0_paging = 1u << 31;
+constexpr std::uint64_t cr4_physical_address_extension = 1u << 5;
+constexpr std::uint64_t efer_long_mode = (1u << 8) | (1u << 10);  // enabled and active
+
+kvm_segment flat_segment(std::uint16_t selector, std::uint8_t type, bool long_mode) {
+  kvm_segment segment{};
+  segment.selector = selector;
+  segment.limit = 0xffffffff;
+  segment.type = type;
+  segment.present = 1;
+  segment.s = 1;
+  segment.g = 1;
+  segment.l = long_mode ? 1 : 0;
+  segment.db = long_mode ? 0 : 1;
+  return segment;
+}
+
+std::string hex(std::uint64_t value) {
+  std::array<char, 20> text;
+  std::snprintf(text.data(), text.size(), "0x%llx", static_cast<unsigned long long>(value));
+  return text.data();
+}
+
+std::string describe_internal_error(const kvm_run& run) {
+  static constexpr std::array<std::string_view, 5> names = {
+      "", "instruction emulation failed", "exceptions nested without end", "an event could not be delivered",
+      "an unexpected exit reason"};
+  const std::uint32_t suberror = run.internal.suberror;
+  std::string text =
+      suberror < names.size() && suberror != 0 ? std::string(names[suberror]) : "unknown error";
+  return text + " (KVM_EXIT_INTERNAL_ERROR, suberror " + std::to_string(suberror) + ")";
+}
+
+}  // namespace
+
+Vcpu::Vcpu(KvmVm& vm, std::uint32_t id, int kick_signal)
+    : id_(id),
+      kick_signal_(kick_signal),
+      fd_(require_ioctl("create a vCPU", vm.fd(), KVM_CREATE_VCPU, std::uint64_t{id})),
+      mapping_size_(vm.kvm().vcpu_mapping_size()) {
+  void* mapped = ::mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
+  if (mapped == MAP_FAILED) throw HostError(errno, "map a vCPU's shared structure");
+  run_ = static_cast<kvm_run*>(mapped);
+}
+
+Vcpu::~Vcpu() {
+  ::munmap(run_, mapping_size_);
+}
+
+void Vcpu::set_cpuid(const std::vector<kvm_cpuid_entry2>& leaves) {
+  kvm_cpuid2 header{};
+  header.nent = static_cast<std::uint32_t>(leaves.size());
+  KvmTable<kvm_cpuid2, kvm_cpuid_entry2> table(header, leaves);
+  require_ioctl("set the CPUID leaves of a vCPU", fd_.get(), KVM_SET_CPUID2, table.get());
+}
+
+bool Vcpu::set_msr(std::uint32_t index, std::uint64_t value) {
+  kvm_msrs header{};
+  header.nmsrs = 1;
+  kvm_msr_entry entry{};
+  entry.index = index;
+  entry.data = value;
+  KvmTable<kvm_msrs, kvm_msr_entry> table(header, std::span(&entry, 1));
+  return kvm_ioctl(fd_.get(), KVM_SET_MSRS, table.get()) == 1;
+}
+
+void Vcpu::set_start(const CpuStart& start) {
+  kvm_sregs sregs{};
+  require_ioctl("read the registers of a vCPU", fd_.get(), KVM_GET_SREGS, &sregs);
+  const bool long_mode = start.mode == CpuStart::Mode::long64;
+  constexpr std::uint8_t code_read_accessed = 0xb;
+  constexpr std::uint8_t data_write_accessed = 0x3;
+  sregs.cs = flat_segment(start.code_selector, code_read_accessed, long_mode);
+  sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss =
+      flat_segment(start.data_selector, data_write_accessed, false);
+  sregs.gdt.base = start.gdt_base;
+  sregs.gdt.limit = start.gdt_limit;
+  sregs.idt.base = 0;
+  sregs.idt.limit = 0;
+  sregs.cr0 = cr0_protection | cr0_extension_type;
+  if (long_mode) {
+    sregs.cr0 |= cr0_paging;
+    sregs.cr3 = start.cr3;
+    sregs.cr4 = cr4_physical_address_extension;
+    sregs.efer = efer_long_mode;
+  }
+  require_ioctl("set the system registers of a vCPU", fd_.get(), KVM_SET_SREGS, &sregs);
+  kvm_regs regs{};
+  regs.rip = start.rip;
+  regs.rsp = start.rsp;
+  regs.rax = start.rax;
+  regs.rbx = start.rbx;
+  regs.rsi = start.rsi;
+  regs.rflags = 2;
+  require_ioctl("set the registers of a vCPU", fd_.get(), KVM_SET_REGS, &regs);
+}
+
+// Inside KVM_RUN only the kick is open, so a kick sent at any moment ends the run that is under way or the
+// next one: no handler, no race.
+void Vcpu::open_kick_signal() {
+  kvm_signal_mask header{};
+  header.len = sizeof(std::uint64_t);  // of the kernel's set; glibc's is larger
+  const std::uint64_t mask = ~(std::uint64_t{1} << (kick_signal_ - 1));
+  KvmTable<kvm_signal_mask, std::uint64_t> request(header, std::span(&mask, 1));
+  require_ioctl("open the kick signal in KVM_RUN", fd_.get(), KVM_SET_SIGNAL_MASK, request.get());
+}
+
+void Vcpu::consume_kick() {
+  sigset_t kick;
+  ::sigemptyset(&kick);
+  ::sigaddset(&kick, kick_signal_);
+  const timespec now{};
+  while (::sigtimedwait(&kick, nullptr, &now) > 0) {
+  }
+}
+
+void Vcpu::stop() {
+  stop_.store(true);
+  if (running_.load()) ::pthread_kill(thread_.load(), kick_signal_);
+}
+
+VcpuEnd Vcpu::fail(std::string detail) {
+  detail_ = std::move(detail);
+  return VcpuEnd::internal_error;
+}
+
+VcpuEnd Vcpu::run(AddressDecoder& ports, AddressDecoder& mmio) {
+  open_kick_signal();
+  thread_.store(::pthread_self());
+  running_.store(true);
+  struct Leave {
+    Vcpu& vcpu;
+    ~Leave() { vcpu.running_.store(false); }
+  } const leave{*this};
+  while (!stop_.load()) {
+    if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) {
+      if (errno == EINTR) {
+        count(Exit::interrupted);
+        consume_kick();
+        continue;
+      }
+      if (errno == EAGAIN) continue;  // a processor the guest has not started yet
+      return fail(std::string("KVM_RUN: ") + std::strerror(errno));
+    }
+    switch (run_->exit_reason) {
+      case KVM_EXIT_IO:
+        serve_port(ports);
+        break;
+      case KVM_EXIT_MMIO:
+        serve_mmio(mmio);
+        break;
+      case KVM_EXIT_INTR:
+      case KVM_EXIT_IRQ_WINDOW_OPEN:
+        count(Exit::interrupted);
+        break;
+      case KVM_EXIT_SHUTDOWN:
+        return VcpuEnd::triple_fault;
+      case KVM_EXIT_SYSTEM_EVENT:
+        return VcpuEnd::reset;
+      case KVM_EXIT_HLT:
+        return VcpuEnd::halted;
+      case KVM_EXIT_INTERNAL_ERROR:
+        return fail(describe_internal_error(*run_));
+      case KVM_EXIT_FAIL_ENTRY:
+        return fail("the processor refused to enter the guest, hardware reason " +
+                    hex(run_->fail_entry.hardware_entry_failure_reason) + " (KVM_EXIT_FAIL_ENTRY)");
+      default:
+        count(Exit::other);
+        return fail("an exit nobody handles (KVM exit reason " + std::to_string(run_->exit_reason) + ")");
+    }
+  }
+  return VcpuEnd::stopped;
+}
+
+void Vcpu::serve_port(AddressDecoder& ports) {
+  const auto& io = run_->io;
+  auto* data = reinterpret_cast<std::byte*>(run_) + io.data_offset;
+  const bool out = io.direction == KVM_EXIT_IO_OUT;
+  count(out ? Exit::port_out : Exit::port_in);
+  for (std::uint32_t i = 0; i < io.count; ++i, data += io.size) {
+    if (out) {
+      ports.write(io.port, std::span<const std::byte>(data, io.size));
+    } else {
+      std::memset(data, 0xff, io.size);
+      ports.read(io.port, std::span(data, io.size));
+    }
+  }
+}
+
+void Vcpu::serve_mmio(AddressDecoder& mmio) {
+  auto& access = run_->mmio;
+  auto* data = reinterpret_cast<std::byte*>(access.data);
+  const std::size_t size = std::min<std::size_t>(access.len, sizeof access.data);
+  count(access.is_write != 0 ? Exit::mmio_write : Exit::mmio_read);
+  if (access.is_write != 0) {
+    mmio.write(access.phys_addr, std::span<const std::byte>(data, size));
+  } else {
+    std::memset(data, 0xff, size);
+    mmio.read(access.phys_addr, std::span(data, size));
+  }
+}
+
+std::uint64_t Vcpu::instruction_pointer() const {
+  kvm_regs regs{};
+  return kvm_ioctl(fd_.get(), KVM_GET_REGS, &regs) == 0 ? regs.rip : 0;
+}
+
+}  // namespace hum

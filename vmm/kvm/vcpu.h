@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/bus/address_decoder.h"
+#include "vmm/kvm/kvm_vm.h"
+
+namespace hum {
+
+// The registers a vCPU starts with; what is not named is as after a reset. In protected32 paging is off, and
+// segments are flat, 32 bit; in long64 cr3 points at page tables.
+struct CpuStart {
+  enum class Mode : std::uint8_t { protected32, long64 };
+  Mode mode = Mode::protected32;
+  std::uint64_t rip = 0;
+  std::uint64_t rsp = 0;
+  std::uint64_t rax = 0;
+  std::uint64_t rbx = 0;
+  std::uint64_t rsi = 0;
+  std::uint64_t cr3 = 0;
+  std::uint64_t gdt_base = 0;
+  std::uint16_t gdt_limit = 0;
+  std::uint16_t code_selector = 0x10;
+  std::uint16_t data_selector = 0x18;
+};
+
+// Why a vCPU stopped running.
+enum class VcpuEnd : std::uint8_t {
+  stopped,         // stop() was called
+  triple_fault,    // KVM_EXIT_SHUTDOWN
+  reset,           // KVM_EXIT_SYSTEM_EVENT
+  halted,          // HLT with no interrupt controller to wake it
+  internal_error,  // KVM could not go on
+};
+
+// One vCPU. Made by the thread that sets the VM up; run belongs to the vCPU's own thread, which blocks every
+// signal; stop may come from any thread.
+class Vcpu {
+ public:
+  // The exits that are counted, by KVM's reasons.
+  enum class Exit : std::uint8_t { port_in, port_out, mmio_read, mmio_write, interrupted, other };
+  static constexpr std::array<std::string_view, 6> exit_names = {"port-in",    "port-out",    "mmio-read",
+                                                                 "mmio-write", "interrupted", "other"};
+
+  // kick_signal: a real-time signal that only vCPU threads get. Throws HostError.
+  Vcpu(KvmVm& vm, std::uint32_t id, int kick_signal);
+  ~Vcpu();
+  Vcpu(const Vcpu&) = delete;
+  Vcpu& operator=(const Vcpu&) = delete;
+
+  std::uint32_t id() const { return id_; }
+  // Throws HostError.
+  void set_cpuid(const std::vector<kvm_cpuid_entry2>& leaves);
+  // Sets one model-specific register; false where KVM refuses it.
+  bool set_msr(std::uint32_t index, std::uint64_t value);
+  void set_start(const CpuStart& start);
+
+  // Runs the guest until it ends or stop is called; answers exits from the two address spaces.
+  VcpuEnd run(AddressDecoder& ports, AddressDecoder& mmio);
+  // Makes run return soon, now or at its next entry.
+  void stop();
+
+  // After run: what happened in words, for internal errors; the instruction pointer.
+  const std::string& detail() const { return detail_; }
+  std::uint64_t instruction_pointer() const;
+  std::uint64_t exits(Exit exit) const { return exits_[static_cast<std::size_t>(exit)]; }
+
+ private:
+  void count(Exit exit) { ++exits_[static_cast<std::size_t>(exit)]; }
+  void serve_port(AddressDecoder& ports);
+  void serve_mmio(AddressDecoder& mmio);
+  void open_kick_signal();
+  void consume_kick();
+  VcpuEnd fail(std::string detail);
+
+  std::uint32_t id_;
+  int kick_signal_;
+  Fd fd_;
+  std::size_t mapping_size_;
+  kvm_run* run_ = nullptr;
+  std::atomic<bool> stop_ = false;
+  std::atomic<pthread_t> thread_ = {};
+  std::atomic<bool> running_ = false;
+  std::array<std::uint64_t, exit_names.size()> exits_{};
+  std::string detail_;
+};
+
+}  // namespace hum
