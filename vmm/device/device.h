@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <variant>
 
@@ -50,6 +51,12 @@ class PlatformDevice {
   virtual acpi::Aml acpi_node() const { return {}; }
   // The operator's request to switch off; true if the device can pass it on to the guest.
   virtual bool press_power_button() { return false; }
+};
+
+// One device of a VM as it was asked for: "block" and "disk.img,readonly=on".
+struct DeviceConfig {
+  std::string kind;
+  std::string options;
 };
 
 // One kind of device: a row of the registry. Adding a device is one file, one row, one test.

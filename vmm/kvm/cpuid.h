@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <vector>
+
+#include "vmm/kvm/abi.h"
 
 namespace hum {
 

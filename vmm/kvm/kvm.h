@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "vmm/base/fd.h"
+#include "vmm/kvm/abi.h"
 
 namespace hum {
 
@@ -49,7 +48,8 @@ int require_ioctl(const char* tried, int fd, unsigned long request, unsigned lon
 template <class Header, class Entry>
 class KvmTable {
  public:
-  KvmTable(const Header& header, std::span<const Entry> entries) : bytes_(sizeof header + entries.size_bytes()) {
+  KvmTable(const Header& header, std::span<const Entry> entries)
+      : bytes_(sizeof header + entries.size_bytes()) {
     std::memcpy(bytes_.data(), &header, sizeof header);
     if (!entries.empty()) std::memcpy(bytes_.data() + sizeof header, entries.data(), entries.size_bytes());
   }

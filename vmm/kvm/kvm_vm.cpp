@@ -54,9 +54,10 @@ class KvmVm::Route final : public MsiInterrupt {
       vm_.set_route(gsi_, message);
     }
     if (masked == masked_) return;
-    // Assigning an irqfd whose eventfd is already signalled raises the interrupt at once, so nothing that was
-    // triggered while masked is lost.
-    if (assign_irqfd(vm_.fd(), fd(), gsi_, masked ? KVM_IRQFD_FLAG_DEASSIGN : 0)) masked_ = masked;
+    if (!assign_irqfd(vm_.fd(), fd(), gsi_, masked ? KVM_IRQFD_FLAG_DEASSIGN : 0)) return;
+    masked_ = masked;
+    // KVM raises the interrupt for what was signalled before it took the eventfd over, but leaves the count.
+    if (!masked) event_.drain();
   }
 
  private:

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -11,6 +9,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/bus/interrupts.h"
 #include "vmm/bus/kicks.h"
+#include "vmm/kvm/abi.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/memory/memory_slots.h"
 

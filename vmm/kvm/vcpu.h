@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <linux/kvm.h>
 #include <pthread.h>
 
 #include <array>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "vmm/bus/address_decoder.h"
+#include "vmm/kvm/abi.h"
 #include "vmm/kvm/kvm_vm.h"
 
 namespace hum {

@@ -47,7 +47,7 @@ GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backi
     flags |= MAP_SHARED;
   } else {
     flags |= MAP_PRIVATE | MAP_ANONYMOUS;
-    if (backing.hugepages) flags |= MAP_HUGETLB | MAP_HUGE_2MB;
+    if (backing.hugepages) flags |= static_cast<int>(MAP_HUGETLB | MAP_HUGE_2MB);
   }
   // Huge pages are reserved at once: a guest that touches one too many would get SIGBUS.
   if (backing.hugepages) flags &= ~MAP_NORESERVE;
@@ -121,7 +121,7 @@ void GuestMemory::read_bytes(GuestAddress from, std::span<std::byte> to) const {
 }
 
 void GuestMemory::write_bytes(GuestAddress to, std::span<const std::byte> from) const {
-  if (!contains({to, from.size()})) throw GuestError(describe(to, from.size()));
+  if (!from.empty() && !contains({to, from.size()})) throw GuestError(describe(to, from.size()));
   while (!from.empty()) {
     const MemoryRegion& region = find(to);
     const std::uint64_t offset = to.value - region.range.begin.value;

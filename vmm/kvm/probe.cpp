@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/kvm/probe.h"
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+
+#include "vmm/base/errors.h"
+#include "vmm/kvm/kvm_vm.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/memory/guest_memory.h"
+
+namespace hum {
+namespace {
+
+constexpr std::uint16_t loops = 2000;
+constexpr double instructions = 2.0 * loops + 2;
+
+// mov ecx, loops; 1: dec ecx; jnz 1b; hlt
+constexpr std::array<std::uint8_t, 10> program = {
+    0xb9, loops & 0xff, loops >> 8, 0, 0, 0xff, 0xc9, 0x75, 0xfc, 0xf4,
+};
+
+}  // namespace
+
+double supervisor_nanoseconds_per_instruction(const Kvm& kvm) {
+  const GuestRange page{{0x1000}, 0x1000};
+  const GuestMemory memory(std::span(&page, 1));
+  memory.write_bytes(page.begin, std::as_bytes(std::span(program)));
+  KvmVm vm(kvm);
+  for (const MemoryRegion& region : memory.regions()) vm.add(region.range, region.host, false);
+  Vcpu vcpu(vm, 0, SIGRTMIN);
+  vcpu.set_start({.rip = page.begin.value});
+  AddressDecoder ports;
+  AddressDecoder mmio;
+  const auto begin = std::chrono::steady_clock::now();
+  if (vcpu.run(ports, mmio) != VcpuEnd::halted)
+    throw HostError(EIO, "run a probe program under KVM: " + vcpu.detail());
+  const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - begin;
+  return taken.count() / instructions;
+}
+
+}  // namespace hum
