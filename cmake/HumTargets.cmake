@@ -21,6 +21,10 @@ add_library(hum_options INTERFACE)
 target_compile_options(hum_options INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Woverloaded-virtual
   -Wimplicit-fallthrough -Werror -ffunction-sections -fdata-sections -fstack-protector-strong)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # g++ 12 reports these wrongly inside the standard library's vectors and strings when it optimises.
+  target_compile_options(hum_options INTERFACE -Wno-array-bounds -Wno-stringop-overflow -Wno-stringop-overread -Wno-restrict)
+endif()
 target_compile_definitions(hum_options INTERFACE $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
 target_include_directories(hum_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_link_options(hum_options INTERFACE -Wl,--gc-sections)

@@ -15,6 +15,7 @@ using Aml = std::vector<std::uint8_t>;
 using AmlList = std::span<const Aml>;
 
 Aml join(std::initializer_list<Aml> terms);
+Aml join(AmlList terms);
 
 // Data objects. Integers use the shortest encoding.
 Aml integer(std::uint64_t value);
@@ -51,7 +52,7 @@ Aml io_port(std::uint16_t base, std::uint8_t length);
 Aml interrupt_edge(std::uint32_t gsi);  // extended, edge, active high, exclusive
 Aml memory32(std::uint32_t base, std::uint32_t length);
 Aml bus_range(std::uint16_t first, std::uint16_t last);
-Aml io_window(std::uint16_t first, std::uint16_t last);
+Aml io_window(std::uint16_t first, std::uint16_t last);  // not all 64 KiB: the length has 16 bits
 Aml memory_window32(std::uint32_t first, std::uint32_t last);
 Aml memory_window64(std::uint64_t first, std::uint64_t last);
 

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <csignal>
 #include <future>
+#include <memory>
+#include <utility>
 
 #include "vmm/base/errors.h"
 
@@ -37,16 +39,20 @@ void EventLoop::watch(int fd, Interest interest, Callback ready) {
   const int operation = found != watches_.end() ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
   if (::epoll_ctl(epoll_.get(), operation, fd, &event) != 0)
     throw HostError(errno, "watch descriptor " + std::to_string(fd));
-  if (found != watches_.end()) retired_.push_back(std::move(found->second.ready));
-  watches_.insert_or_assign(fd, Watch{std::move(ready), serial});
+  if (found != watches_.end()) retire(found);
+  watches_.emplace(fd, Watch{std::move(ready), serial});
 }
 
 void EventLoop::unwatch(int fd) {
   const auto found = watches_.find(fd);
   if (found == watches_.end()) return;
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
-  retired_.push_back(std::move(found->second.ready));
-  watches_.erase(found);
+  retire(found);
+}
+
+// A callback must neither end nor move while it runs, so the watch itself is kept.
+void EventLoop::retire(std::map<int, Watch>::iterator watch) {
+  retired_.push_back(watches_.extract(watch));
 }
 
 void EventLoop::post(Callback work) {
@@ -70,6 +76,8 @@ void EventLoop::run() {
   std::array<epoll_event, 32> events;
   while (true) {
     run_posted();
+    // What ends here may unwatch more, so it ends outside of the member.
+    std::exchange(retired_, {}).clear();
     {
       const std::lock_guard lock(mutex_);
       if (stop_ && posted_.empty()) break;
@@ -88,7 +96,6 @@ void EventLoop::run() {
       if (found == watches_.end() || found->second.serial != serial) continue;
       found->second.ready();
     }
-    retired_.clear();
   }
 }
 
@@ -109,9 +116,10 @@ IoThread::~IoThread() {
 
 void IoThread::call(const std::function<void()>& work) {
   if (std::this_thread::get_id() == thread_.get_id()) return work();
-  std::packaged_task<void()> task(work);
-  std::future<void> done = task.get_future();
-  loop_.post([&task] { task(); });
+  // The loop shares the task: the caller may be back before the task's last step is over.
+  const auto task = std::make_shared<std::packaged_task<void()>>([&work] { work(); });
+  std::future<void> done = task->get_future();
+  loop_.post([task] { (*task)(); });
   done.get();
 }
 
@@ -126,7 +134,12 @@ std::thread start_thread(const std::string& name, std::function<void()> body) {
   };
   std::thread thread = [&] {
     const Restore restore{before};
-    return std::thread(std::move(body));
+    try {
+      return std::thread(std::move(body));
+    } catch (const std::system_error& error) {
+      throw HostError(error.code().value(), "start the thread '" + name + "'",
+                      "raise the limit of processes (ulimit -u)");
+    }
   }();
   ::pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
   return thread;

@@ -43,12 +43,14 @@ class EventLoop {
     std::uint32_t serial;
   };
 
+  void retire(std::map<int, Watch>::iterator watch);
   void run_posted();
 
   Fd epoll_;
   EventFd wake_;
   std::map<int, Watch> watches_;
-  std::vector<Callback> retired_;  // of watches replaced or removed in this round: one of them may be running
+  // Watches replaced or removed since the last wait, where they were made: one of them may be running.
+  std::vector<std::map<int, Watch>::node_type> retired_;
   std::uint32_t next_serial_ = 1;
   std::mutex mutex_;  // guards the two below
   std::vector<Callback> posted_;
@@ -75,7 +77,8 @@ class IoThread {
   std::thread thread_;
 };
 
-// Starts a thread with every signal blocked, so that signals reach only threads that want them.
+// Starts a thread with every signal blocked, so that signals reach only threads that want them. Throws
+// HostError.
 std::thread start_thread(const std::string& name, std::function<void()> body);
 
 }  // namespace hum

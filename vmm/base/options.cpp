@@ -29,13 +29,12 @@ std::optional<std::uint64_t> parse_size_text(std::string_view text) {
   const auto count = parse_number(text.substr(0, digits));
   if (!count) return std::nullopt;
   std::string_view unit = text.substr(digits);
-  if (unit.ends_with("iB")) unit.remove_suffix(2);
-  if (unit.ends_with("B")) unit.remove_suffix(1);
   unsigned shift = 0;
   if (!unit.empty()) {
-    if (unit.size() != 1) return std::nullopt;
     const std::size_t step = std::string_view("KMGT").find(static_cast<char>(unit[0] & ~0x20));
     if (step == std::string_view::npos) return std::nullopt;
+    unit.remove_prefix(1);
+    if (!unit.empty() && unit != "B" && unit != "iB") return std::nullopt;
     shift = 10 * (static_cast<unsigned>(step) + 1);
   }
   if (shift != 0 && *count > (UINT64_MAX >> shift)) return std::nullopt;
@@ -82,7 +81,9 @@ template <class T>
 const T& value_of(const std::map<std::string, OptionValue, std::less<>>& values, std::string_view key) {
   const auto found = values.find(key);
   if (found == values.end()) throw std::logic_error("no value for option " + std::string(key));
-  return std::get<T>(found->second);
+  const T* value = std::get_if<T>(&found->second);
+  if (value == nullptr) throw std::logic_error("option " + std::string(key) + " has another type");
+  return *value;
 }
 
 }  // namespace
@@ -156,19 +157,29 @@ OptionValue parse_option(std::string_view what, const OptionSpec& spec, std::str
 OptionValues OptionValues::parse(std::string_view what, std::span<const OptionSpec> table,
                                  std::string_view text) {
   OptionValues values(what, table);
+  const auto set_once = [&](std::string_view key, std::string_view value) {
+    if (values.has(key))
+      throw ConfigError(values.what_ + "." + std::string(key), std::string(value), "given twice",
+                        "give it once");
+    values.set(key, value);
+  };
   const std::vector<std::string> words = text.empty() ? std::vector<std::string>() : split_words(text);
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string_view word = words[i];
     const std::size_t equals = word.find('=');
-    const auto named = [&](const OptionSpec& spec) { return spec.key == word.substr(0, equals); };
-    const bool is_key = std::any_of(table.begin(), table.end(), named);
-    if (i == 0 && !table.empty() && !is_key) {
+    const std::string_view key = word.substr(0, equals);
+    const auto spec =
+        std::find_if(table.begin(), table.end(), [&](const OptionSpec& row) { return row.key == key; });
+    if (i == 0 && !table.empty() && spec == table.end()) {
       // The first word is the first option's value, even if it has a '=' in it.
-      values.set(table.front().key, word);
+      set_once(table.front().key, word);
     } else if (equals != std::string_view::npos) {
-      values.set(word.substr(0, equals), word.substr(equals + 1));
+      set_once(key, word.substr(equals + 1));
+    } else if (spec != table.end() && spec->type != OptionType::boolean) {
+      throw ConfigError(values.what_ + "." + std::string(key), "", "has no value",
+                        "give " + std::string(key) + "=" + describe_accepted(*spec));
     } else {
-      values.set(word, "on");
+      set_once(key, "on");
     }
   }
   for (const OptionSpec& spec : table) {
@@ -191,9 +202,7 @@ void OptionValues::set(std::string_view key, std::string_view text) {
     throw ConfigError(what_, std::string(key), "unknown option key",
                       known.empty() ? "it takes none" : "known are " + known);
   }
-  if (has(key))
-    throw ConfigError(what_ + "." + std::string(key), std::string(text), "given twice", "give it once");
-  values_.emplace(key, parse_option(what_ + "." + std::string(key), *spec, text));
+  values_.insert_or_assign(std::string(key), parse_option(what_ + "." + std::string(key), *spec, text));
 }
 
 const std::string& OptionValues::text(std::string_view key) const {

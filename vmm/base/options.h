@@ -29,13 +29,13 @@ using OptionValue = std::variant<std::string, std::uint64_t, bool>;
 // The checked values of one table: every key with a default has a value.
 class OptionValues {
  public:
-  // Reads "value,key=value,key,...": a first word without '=' is the value of the table's first option, a
-  // later bare boolean key means on, ",," stands for a comma in a value. `what` names the option in errors
+  // Reads "value,key=value,key,...": a first word that names no key is the value of the table's first option,
+  // a bare boolean key means on, ",," stands for a comma in a value. `what` names the option in errors
   // ("disk" gives "disk.readonly"). Throws ConfigError: unknown key (lists the known), key given twice, bad
   // value (says what is accepted), required key missing.
   static OptionValues parse(std::string_view what, std::span<const OptionSpec> table, std::string_view text);
 
-  // Sets one value from text, with the checks of parse.
+  // Sets one value from text, in place of the one it has, with the checks of parse.
   void set(std::string_view key, std::string_view text);
 
   bool has(std::string_view key) const { return values_.contains(key); }

@@ -15,7 +15,8 @@ kvm_cpuid_entry2 leaf(std::uint32_t function, std::uint32_t index = 0) {
   return entry;
 }
 
-const kvm_cpuid_entry2& find(const std::vector<kvm_cpuid_entry2>& leaves, std::uint32_t function, std::uint32_t index = 0) {
+const kvm_cpuid_entry2& find(const std::vector<kvm_cpuid_entry2>& leaves, std::uint32_t function,
+                             std::uint32_t index = 0) {
   const auto found = std::find_if(leaves.begin(), leaves.end(), [&](const auto& each) {
     return each.function == function && each.index == index;
   });
@@ -24,7 +25,8 @@ const kvm_cpuid_entry2& find(const std::vector<kvm_cpuid_entry2>& leaves, std::u
 }
 
 std::vector<kvm_cpuid_entry2> intel() {
-  std::vector<kvm_cpuid_entry2> leaves = {leaf(0), leaf(1), leaf(4, 0), leaf(4, 3), leaf(4, 4), leaf(6), leaf(0xb, 0), leaf(0x1f, 0)};
+  std::vector<kvm_cpuid_entry2> leaves = {leaf(0),    leaf(1), leaf(4, 0),   leaf(4, 3),
+                                          leaf(4, 4), leaf(6), leaf(0xb, 0), leaf(0x1f, 0)};
   leaves[0].eax = 0x1f;
   leaves[0].ebx = 0x756e6547;
   leaves[1].ebx = 0xffff0000;
@@ -34,7 +36,8 @@ std::vector<kvm_cpuid_entry2> intel() {
 }
 
 std::vector<kvm_cpuid_entry2> amd() {
-  std::vector<kvm_cpuid_entry2> leaves = {leaf(0), leaf(1), leaf(0x80000001), leaf(0x80000008), leaf(0x8000001d, 3), leaf(0x8000001e)};
+  std::vector<kvm_cpuid_entry2> leaves = {
+      leaf(0), leaf(1), leaf(0x80000001), leaf(0x80000008), leaf(0x8000001d, 3), leaf(0x8000001e)};
   leaves[0].eax = 0x10;
   leaves[0].ebx = 0x68747541;
   leaves[3].ecx = 0x703f;

@@ -31,7 +31,7 @@ double supervisor_nanoseconds_per_instruction(const Kvm& kvm) {
   KvmVm vm(kvm);
   for (const MemoryRegion& region : memory.regions()) vm.add(region.range, region.host, false);
   Vcpu vcpu(vm, 0, SIGRTMIN);
-  vcpu.set_start({.rip = page.begin.value});
+  vcpu.set_start({.rip = page.begin.value, .cr0 = 1});
   AddressDecoder ports;
   AddressDecoder mmio;
   const auto begin = std::chrono::steady_clock::now();

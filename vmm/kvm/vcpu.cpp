@@ -17,12 +17,6 @@
 namespace hum {
 namespace {
 
-constexpr std::uint64_t cr0_protection = 1u << 0;
-constexpr std::uint64_t cr0_extension_type = 1u << 4;
-constexpr std::uint64_t cr0_paging = 1u << 31;
-constexpr std::uint64_t cr4_physical_address_extension = 1u << 5;
-constexpr std::uint64_t efer_long_mode = (1u << 8) | (1u << 10);  // enabled and active
-
 kvm_segment flat_segment(std::uint16_t selector, std::uint8_t type, bool long_mode) {
   kvm_segment segment{};
   segment.selector = selector;
@@ -85,34 +79,36 @@ bool Vcpu::set_msr(std::uint32_t index, std::uint64_t value) {
   return kvm_ioctl(fd_.get(), KVM_SET_MSRS, table.get()) == 1;
 }
 
-void Vcpu::set_start(const CpuStart& start) {
+void Vcpu::set_start(const CpuEntry& entry) {
   kvm_sregs sregs{};
   require_ioctl("read the registers of a vCPU", fd_.get(), KVM_GET_SREGS, &sregs);
-  const bool long_mode = start.mode == CpuStart::Mode::long64;
+  const bool long_mode = entry.mode == CpuEntry::Mode::long64;
   constexpr std::uint8_t code_read_accessed = 0xb;
   constexpr std::uint8_t data_write_accessed = 0x3;
-  sregs.cs = flat_segment(start.code_selector, code_read_accessed, long_mode);
+  sregs.cs = flat_segment(CpuEntry::code_selector, code_read_accessed, long_mode);
   sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss =
-      flat_segment(start.data_selector, data_write_accessed, false);
-  sregs.gdt.base = start.gdt_base;
-  sregs.gdt.limit = start.gdt_limit;
+      flat_segment(CpuEntry::data_selector, data_write_accessed, false);
+  sregs.tr.selector = CpuEntry::task_selector;
+  sregs.tr.base = 0;
+  sregs.tr.limit = 0x67;
+  sregs.tr.type = 0xb;  // busy, 32 or 64 bit
+  sregs.ldt.unusable = 1;
+  sregs.gdt.base = entry.gdt.value;
+  sregs.gdt.limit = entry.gdt_limit;
   sregs.idt.base = 0;
   sregs.idt.limit = 0;
-  sregs.cr0 = cr0_protection | cr0_extension_type;
-  if (long_mode) {
-    sregs.cr0 |= cr0_paging;
-    sregs.cr3 = start.cr3;
-    sregs.cr4 = cr4_physical_address_extension;
-    sregs.efer = efer_long_mode;
-  }
+  sregs.cr0 = entry.cr0;
+  sregs.cr3 = entry.cr3;
+  sregs.cr4 = entry.cr4;
+  sregs.efer = entry.efer;
   require_ioctl("set the system registers of a vCPU", fd_.get(), KVM_SET_SREGS, &sregs);
   kvm_regs regs{};
-  regs.rip = start.rip;
-  regs.rsp = start.rsp;
-  regs.rax = start.rax;
-  regs.rbx = start.rbx;
-  regs.rsi = start.rsi;
-  regs.rflags = 2;
+  regs.rip = entry.rip;
+  regs.rsp = entry.rsp;
+  regs.rax = entry.rax;
+  regs.rbx = entry.rbx;
+  regs.rsi = entry.rsi;
+  regs.rflags = entry.rflags;
   require_ioctl("set the registers of a vCPU", fd_.get(), KVM_SET_REGS, &regs);
 }
 

@@ -13,25 +13,9 @@
 #include "vmm/bus/address_decoder.h"
 #include "vmm/kvm/abi.h"
 #include "vmm/kvm/kvm_vm.h"
+#include "vmm/memory/cpu_entry.h"
 
 namespace hum {
-
-// The registers a vCPU starts with; what is not named is as after a reset. In protected32 paging is off, and
-// segments are flat, 32 bit; in long64 cr3 points at page tables.
-struct CpuStart {
-  enum class Mode : std::uint8_t { protected32, long64 };
-  Mode mode = Mode::protected32;
-  std::uint64_t rip = 0;
-  std::uint64_t rsp = 0;
-  std::uint64_t rax = 0;
-  std::uint64_t rbx = 0;
-  std::uint64_t rsi = 0;
-  std::uint64_t cr3 = 0;
-  std::uint64_t gdt_base = 0;
-  std::uint16_t gdt_limit = 0;
-  std::uint16_t code_selector = 0x10;
-  std::uint16_t data_selector = 0x18;
-};
 
 // Why a vCPU stopped running.
 enum class VcpuEnd : std::uint8_t {
@@ -62,7 +46,8 @@ class Vcpu {
   void set_cpuid(const std::vector<kvm_cpuid_entry2>& leaves);
   // Sets one model-specific register; false where KVM refuses it.
   bool set_msr(std::uint32_t index, std::uint64_t value);
-  void set_start(const CpuStart& start);
+  // Throws HostError.
+  void set_start(const CpuEntry& entry);
 
   // Runs the guest until it ends or stop is called; answers exits from the two address spaces.
   VcpuEnd run(AddressDecoder& ports, AddressDecoder& mmio);

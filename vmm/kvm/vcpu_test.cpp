@@ -44,7 +44,7 @@ struct Machine {
     if (irqchip) vm.create_split_irqchip();
     vcpu.emplace(vm, 0, SIGRTMIN + 3);
     vcpu->set_cpuid(kvm.supported_cpuid());
-    vcpu->set_start({.rip = 0x1000});
+    vcpu->set_start({.rip = 0x1000, .cr0 = 1});
   }
 
   Kvm kvm;
@@ -86,7 +86,8 @@ TEST_CASE("the vCPU passes port and memory accesses on, and ends at a halt") {
 TEST_CASE("ports and memory with nothing there read as all ones") {
   if (no_kvm()) return;
   // in al, 0x11; out 0x10, al; mov al, [0xd0000000]; out 0x10, al; hlt
-  const std::array<std::uint8_t, 12> program = {0xe4, 0x11, 0xe6, 0x10, 0xa0, 0x00, 0x00, 0x00, 0xd0, 0xe6, 0x10, 0xf4};
+  const std::array<std::uint8_t, 12> program = {0xe4, 0x11, 0xe6, 0x10, 0xa0, 0x00,
+                                                0x00, 0x00, 0xd0, 0xe6, 0x10, 0xf4};
   Machine machine(program);
   Recorder port;
   const auto mapping = machine.ports.map("port", 0x10, 1, port);
@@ -146,7 +147,8 @@ TEST_CASE("a slot, an interrupt and a kick can be given back") {
     interrupt->trigger();
     CHECK(interrupt->pending());  // masked: nobody takes it
     interrupt->configure({0xfee00000, 0x30}, false);
-    for (int i = 0; i < 1000 && interrupt->pending(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    for (int i = 0; i < 1000 && interrupt->pending(); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     CHECK_FALSE(interrupt->pending());
   }
   const EventFd event;

@@ -69,11 +69,12 @@ VirtQueue::VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::
 
 bool VirtQueue::has_available() {
   if (next_available_ != known_available_) return true;
-  known_available_ = load<std::uint16_t>(available_ + 2, std::memory_order_acquire);
+  const auto index = load<std::uint16_t>(available_ + 2, std::memory_order_acquire);
   const auto with_device = static_cast<std::uint16_t>(next_available_ - next_used_);
-  const auto ahead = static_cast<std::uint16_t>(known_available_ - next_available_);
+  const auto ahead = static_cast<std::uint16_t>(index - next_available_);
   if (ahead > layout_.size - with_device)
     throw GuestError("the available index is more than the queue's size ahead");
+  known_available_ = index;
   return ahead != 0;
 }
 

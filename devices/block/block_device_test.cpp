@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/block/block_device.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "devices/block/temporary_file.h"
+#include "devices/virtio_testing.h"
+#include "vmm/base/testing.h"
+#include "vmm/virtio/fake_driver.h"
+
+namespace hum {
+namespace {
+
+using testing::config_error_of;
+using testing::contains;
+using testing::TemporaryFile;
+using testing::VirtioMachine;
+using virtio::testing::Buffer;
+using virtio::testing::FakeDriver;
+using virtio::testing::wait_for;
+
+constexpr std::uint64_t feature_flush = 1ull << 9;
+constexpr std::uint64_t sectors = 64;
+
+enum : std::uint32_t { in = 0, out = 1, flush = 4, get_id = 8 };
+enum : int { ok = 0, ioerr = 1, unsupp = 2 };
+
+// A disk of 64 sectors and 100 bytes in memory, with one call that fails.
+class MemoryBackend final : public BlockBackend {
+ public:
+  std::uint64_t size() const override { return content.size(); }
+  BlockResult read(std::span<const iovec> to, std::uint64_t offset) override {
+    if (const BlockResult result = count_call(); result != BlockResult::ok) return result;
+    for (const iovec& part : to) {
+      std::memcpy(part.iov_base, content.data() + offset, part.iov_len);
+      offset += part.iov_len;
+    }
+    return BlockResult::ok;
+  }
+  BlockResult write(std::span<const iovec> from, std::uint64_t offset) override {
+    if (const BlockResult result = count_call(); result != BlockResult::ok) return result;
+    for (const iovec& part : from) {
+      std::memcpy(content.data() + offset, part.iov_base, part.iov_len);
+      offset += part.iov_len;
+    }
+    return BlockResult::ok;
+  }
+  BlockResult flush() override {
+    ++flushes;
+    return count_call();
+  }
+
+  std::vector<std::byte> content = std::vector<std::byte>(sectors * 512 + 100);
+  std::atomic<int> calls = 0;
+  std::atomic<int> flushes = 0;
+  int fault = -1;  // the number of the call that fails
+  BlockResult failure = BlockResult::io_error;
+  std::function<void()> hook;
+
+ private:
+  BlockResult count_call() {
+    if (hook) hook();
+    return calls++ == fault ? failure : BlockResult::ok;
+  }
+};
+
+std::vector<std::byte> header(std::uint32_t type, std::uint64_t sector) {
+  struct {
+    le32 type;
+    le32 reserved;
+    le64 sector;
+  } fields{type, 0, sector};
+  const auto bytes = bytes_of(fields);
+  return {bytes.begin(), bytes.end()};
+}
+
+struct Bench {
+  explicit Bench(bool read_only = false, const std::string& id = "disk-7") : Bench(read_only, id, ~0ull) {}
+  Bench(bool read_only, const std::string& id, std::uint64_t features)
+      : backend(new MemoryBackend),
+        device(std::unique_ptr<BlockBackend>(backend), {"test.img", read_only, id}, machine.log),
+        driver(machine.memory, device) {
+    driver.activate(features);
+  }
+
+  // The status of a request: data behind the header, or room for data before the status byte.
+  int status(std::uint32_t type, std::uint64_t sector, std::size_t data = 0, std::uint32_t room = 0) {
+    std::vector<std::byte> readable = header(type, sector);
+    readable.resize(readable.size() + data, std::byte{0xd7});
+    reply = driver.request(0, readable, room + 1).value();
+    return std::to_integer<int>(reply.data.back());
+  }
+  std::uint64_t config(std::uint32_t offset, std::size_t width) {
+    std::vector<std::byte> data(width, std::byte{0xff});
+    device.read_config(offset, data);
+    return load_le(data);
+  }
+
+  VirtioMachine machine;
+  MemoryBackend* backend;
+  BlockDevice device;
+  FakeDriver driver;
+  FakeDriver::Reply reply;
+};
+
+TEST_CASE("the configuration shows whole sectors, and zero behind its end") {
+  Bench bench;
+  CHECK(bench.device.type() == 2);
+  CHECK(bench.config(0, 8) == sectors);
+  CHECK(bench.config(4, 4) == 0);
+  CHECK(bench.config(12, 4) == 254);
+  CHECK(bench.config(20, 4) == 512);
+  CHECK(bench.config(20, 8) == 512);
+  CHECK(bench.config(24, 4) == 0);
+  CHECK(bench.config(UINT32_MAX, 4) == 0);
+}
+
+TEST_CASE("the read-only feature is offered for a read-only disk") {
+  CHECK((Bench(true).device.features() & 1 << 5) != 0);
+  CHECK((Bench(false).device.features() & 1 << 5) == 0);
+}
+
+TEST_CASE("what the guest writes to a sector it reads back from there") {
+  Bench bench;
+  CHECK(bench.status(out, 3, 1024) == ok);
+  CHECK(bench.reply.written == 1);
+  CHECK(bench.backend->content[3 * 512 - 1] == std::byte{0});
+  CHECK(bench.backend->content[3 * 512] == std::byte{0xd7});
+  CHECK(bench.backend->content[5 * 512 - 1] == std::byte{0xd7});
+  CHECK(bench.backend->content[5 * 512] == std::byte{0});
+  CHECK(bench.status(in, 4, 0, 1024) == ok);
+  CHECK(bench.reply.written == 1025);
+  CHECK(bench.reply.data[511] == std::byte{0xd7});
+  CHECK(bench.reply.data[512] == std::byte{0});
+}
+
+TEST_CASE("header, data and status may be cut anywhere") {
+  Bench bench;
+  std::vector<std::byte> text = header(out, 1);
+  for (int i = 0; i < 512; ++i) text.push_back(static_cast<std::byte>(i));
+  const GuestAddress at = bench.driver.place(text);
+  const GuestAddress answer = bench.driver.allocate(1024);
+  // The second descriptor has the end of the header and the start of the data.
+  bench.driver.queue(0).add({{at, 5}, {at + 5, 20}, {at + 25, 503}, {answer, 1, true}});
+  bench.driver.kick(0);
+  REQUIRE(bench.driver.wait_used(0));
+  CHECK(bench.machine.memory.read<std::uint8_t>(answer) == ok);
+  CHECK(std::memcmp(bench.backend->content.data() + 512, text.data() + 16, 512) == 0);
+
+  const GuestAddress read = bench.driver.place(header(in, 1));
+  // The last descriptor has the end of the data and the status.
+  bench.driver.queue(0).add({{read, 16}, {answer, 1, true}, {answer + 1, 511 + 1, true}});
+  bench.driver.kick(0);
+  REQUIRE(bench.driver.wait_used(0));
+  std::vector<std::byte> back(513);
+  bench.machine.memory.read_bytes(answer, back);
+  CHECK(std::equal(back.begin(), back.begin() + 512, text.begin() + 16));
+  CHECK(back.back() == std::byte{ok});
+}
+
+TEST_CASE("a request up to the last sector is served, one past it is refused") {
+  Bench bench;
+  for (const std::uint32_t type : {in, out}) {
+    const auto status = [&](std::uint64_t sector, std::uint32_t bytes) {
+      return type == in ? bench.status(type, sector, 0, bytes) : bench.status(type, sector, bytes);
+    };
+    CHECK(status(sectors - 1, 512) == ok);
+    CHECK(status(0, sectors * 512) == ok);
+    CHECK(status(sectors, 0) == ok);
+    const int before = bench.backend->calls;
+    CHECK(status(sectors + 1, 0) == ioerr);
+    CHECK(status(sectors, 512) == ioerr);
+    CHECK(status(sectors - 1, 1024) == ioerr);
+    CHECK(status(0, sectors * 512 + 512) == ioerr);
+    CHECK(status(UINT64_MAX, 512) == ioerr);
+    CHECK(status(UINT64_MAX / 512 + 1, 512) == ioerr);  // its byte offset wraps to 0
+    CHECK(bench.backend->calls == before);
+  }
+  CHECK(bench.driver.events().resets == 0);
+}
+
+TEST_CASE("data that is no whole number of sectors is refused") {
+  Bench bench;
+  CHECK(bench.status(in, 0, 0, 511) == ioerr);
+  CHECK(bench.status(in, 0, 0, 513) == ioerr);
+  CHECK(bench.status(out, 0, 511) == ioerr);
+  CHECK(bench.status(out, 0, 513) == ioerr);
+  CHECK(bench.backend->calls == 0);
+}
+
+TEST_CASE("a read-only disk refuses writes and is left alone") {
+  Bench bench(true);
+  CHECK(bench.status(out, 0, 512) == ioerr);
+  CHECK(bench.backend->calls == 0);
+  CHECK(bench.status(in, 0, 0, 512) == ok);
+}
+
+TEST_CASE("a flush reaches the image, and its failure the guest") {
+  Bench bench;
+  CHECK(bench.status(out, 0, 512) == ok);
+  CHECK(bench.backend->flushes == 0);
+  CHECK(bench.status(flush, 0) == ok);
+  CHECK(bench.backend->flushes == 1);
+  bench.backend->fault = bench.backend->calls;
+  CHECK(bench.status(flush, 0) == ioerr);
+}
+
+TEST_CASE("a driver that cannot flush has each write flushed before its answer") {
+  Bench bench(false, "", ~feature_flush);
+  CHECK(bench.status(out, 0, 512) == ok);
+  CHECK(bench.backend->flushes == 1);
+  bench.backend->fault = bench.backend->calls + 1;
+  CHECK(bench.status(out, 0, 512) == ioerr);
+  CHECK(bench.status(in, 0, 0, 512) == ok);
+  CHECK(bench.backend->flushes == 2);
+}
+
+TEST_CASE("the guest gets the disk's id, as much as it has room for") {
+  Bench bench(false, "0123456789abcdefghij");
+  CHECK(bench.status(get_id, 0, 0, 20) == ok);
+  CHECK(bench.reply.written == 21);
+  CHECK(std::memcmp(bench.reply.data.data(), "0123456789abcdefghij", 20) == 0);
+  CHECK(bench.status(get_id, 0, 0, 3) == ok);
+  CHECK(bench.reply.written == 4);
+  CHECK(bench.status(get_id, 0, 0, 24) == ok);
+  CHECK(bench.reply.written == 20);
+  Bench brief(false, "ab");
+  CHECK(brief.status(get_id, 0, 0, 20) == ok);
+  CHECK(std::memcmp(brief.reply.data.data(), "ab\0\0\0", 5) == 0);
+}
+
+TEST_CASE("an unknown kind of request is answered as unsupported") {
+  Bench bench;
+  for (const std::uint32_t type : {2u, 3u, 5u, 11u, 13u, 0x80000000u, UINT32_MAX})
+    CHECK(bench.status(type, 0, 512, 512) == unsupp);
+  CHECK(bench.backend->calls == 0);
+}
+
+TEST_CASE("a header that is too short is an error, as long as there is a status byte") {
+  Bench bench;
+  for (const std::size_t size : {0u, 1u, 15u}) {
+    const std::vector<std::byte> whole = header(in, 0);
+    const auto reply = bench.driver.request(0, std::span(whole).first(size), 513);
+    REQUIRE(reply);
+    CHECK(reply->data.back() == std::byte{ioerr});
+    CHECK(reply->written == 0);
+  }
+  CHECK(bench.driver.events().resets == 0);
+}
+
+TEST_CASE("a request without a status byte needs a reset, which mends the disk") {
+  Bench bench;
+  bench.driver.queue(0).add({{bench.driver.place(header(in, 0)), 16}});
+  bench.driver.kick(0);
+  REQUIRE(wait_for(bench.driver.events().broken));
+  CHECK(bench.driver.events().resets == 1);
+  CHECK(bench.backend->calls == 0);
+  bench.driver.reset();
+  bench.driver.activate();
+  CHECK(bench.status(in, 0, 0, 512) == ok);
+}
+
+TEST_CASE("a failure of the image, at any call, fails that request alone and is logged once") {
+  for (const BlockResult failure : {BlockResult::io_error, BlockResult::no_space}) {
+    Bench bench;
+    bench.backend->failure = failure;
+    for (int call = 0; call < 3; ++call) {
+      bench.backend->calls = 0;
+      bench.backend->fault = call;
+      CHECK(bench.status(out, 0, 512) == (call == 0 ? ioerr : ok));
+      CHECK(bench.status(in, 0, 0, 512) == (call == 1 ? ioerr : ok));
+      CHECK(bench.reply.written == (call == 1 ? 0 : 513));
+      CHECK(bench.status(flush, 0) == (call == 2 ? ioerr : ok));
+    }
+    const std::string log = bench.machine.logged();
+    CHECK(contains(log, "disk 'test.img'"));
+    CHECK(contains(log, "no space") == (failure == BlockResult::no_space));
+    CHECK(std::count(log.begin(), log.end(), '\n') == 1);
+  }
+}
+
+TEST_CASE("requests that wait together are answered together") {
+  Bench bench;
+  std::atomic<bool> held = true;
+  std::vector<unsigned> shown;
+  const EventFd entered;
+  bench.backend->hook = [&] {
+    entered.signal();
+    while (held) std::this_thread::yield();
+    shown.push_back(bench.driver.queue(0).used_index());
+  };
+  const GuestAddress at = bench.driver.place(header(in, 0));
+  const GuestAddress room = bench.driver.allocate(4096);
+  const auto add = [&] { bench.driver.queue(0).add({{at, 16}, {room, 513, true}}); };
+  add();
+  bench.driver.kick(0);
+  REQUIRE(wait_for(entered));
+  for (int i = 0; i < 9; ++i) add();
+  held = false;
+  for (int i = 0; i < 10; ++i) REQUIRE(bench.driver.wait_used(0));
+  bench.driver.reset();
+  CHECK(shown == std::vector<unsigned>(10, 0));
+}
+
+TEST_CASE("a reset waits for the request under way") {
+  Bench bench;
+  std::atomic<bool> finished = false;
+  const EventFd entered;
+  bench.backend->hook = [&] {
+    entered.signal();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    finished = true;
+  };
+  bench.driver.queue(0).add(
+      {{bench.driver.place(header(in, 0)), 16}, {bench.driver.allocate(1024), 513, true}});
+  bench.driver.kick(0);
+  REQUIRE(wait_for(entered));
+  bench.driver.reset();
+  CHECK(finished);
+}
+
+TEST_CASE("a disk is made from its options") {
+  VirtioMachine machine;
+  const TemporaryFile file(1024 * 512 + 1);
+  const auto identify = [&](const std::string& options) {
+    const auto device = machine.create(block_kind, options);
+    FakeDriver driver(machine.memory, *device);
+    driver.activate();
+    const auto reply = driver.request(0, header(get_id, 0), 21).value();
+    return std::string(reinterpret_cast<const char*>(reply.data.data()));
+  };
+  const std::string name = file.path().substr(file.path().rfind('/') + 1);
+  CHECK(identify(file.path()) == name.substr(0, 20));
+  CHECK(contains(machine.logged(), "does not see the last 1 bytes"));
+  CHECK(identify("path=" + file.path() + ",id=0123456789abcdefghij") == "0123456789abcdefghij");
+  const std::string too_long = "0123456789abcdefghijk";
+  CHECK(
+      contains(config_error_of([&] { identify(file.path() + ",id=" + too_long); }), "block.id '" + too_long));
+  CHECK(contains(config_error_of([&] { identify(""); }), "'path' is missing"));
+  CHECK(contains(config_error_of([&] { identify(file.path() + ".no"); }), "block.path"));
+  const auto shared = machine.create(block_kind, file.path() + ",readonly=on");
+  CHECK((shared->features() & 1 << 5) != 0);
+  CHECK(machine.create(block_kind, file.path() + ",readonly"));
+}
+
+TEST_CASE("an empty disk has no sectors and answers") {
+  VirtioMachine machine;
+  const TemporaryFile file(0);
+  const auto device = machine.create(block_kind, file.path());
+  FakeDriver driver(machine.memory, *device);
+  driver.activate();
+  CHECK(driver.request(0, header(in, 0), 513)->data.back() == std::byte{ioerr});
+  CHECK(driver.request(0, header(flush, 0), 1)->data.back() == std::byte{ok});
+}
+
+}  // namespace
+}  // namespace hum

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/queue_service.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+
+QueueService::QueueService(const std::string& thread_name, std::vector<virtio::ActiveQueue> queues,
+                           virtio::DeviceEvents& events)
+    : events_(events), thread_(thread_name) {
+  for (virtio::ActiveQueue& each : queues)
+    served_.push_back({each.index, each.kick_fd, std::move(each.queue), {}});
+}
+
+void QueueService::start(Kicked kicked) {
+  thread_.call([&] {
+    kicked_ = std::move(kicked);
+    for (const Served& each : served_) {
+      watch(each.kick_fd, EventLoop::Interest::readable, [this, fd = each.kick_fd, index = each.index] {
+        std::uint64_t count = 0;
+        [[maybe_unused]] const ssize_t taken = ::read(fd, &count, sizeof count);
+        kicked_(index);
+      });
+      serve_later(each.index);
+    }
+  });
+}
+
+void QueueService::call(const std::function<void()>& work) {
+  thread_.call([&] { guarded(work); });
+}
+
+void QueueService::stop() {
+  stopping_.store(true, std::memory_order_relaxed);
+  thread_.call([this] { end_service(); });
+}
+
+virtio::VirtQueue* QueueService::queue(std::uint16_t index) {
+  Served* const served = find(index);
+  return served == nullptr ? nullptr : served->queue.get();
+}
+
+QueueService::Served* QueueService::find(std::uint16_t index) {
+  const auto found =
+      std::find_if(served_.begin(), served_.end(), [&](const Served& each) { return each.index == index; });
+  return found == served_.end() ? nullptr : &*found;
+}
+
+void QueueService::watch(int fd, EventLoop::Interest interest, std::function<void()> ready) {
+  if (watched_.contains(fd)) return;
+  thread_.loop().watch(fd, interest, [this, work = std::move(ready)] { guarded(work); });
+  watched_.insert(fd);
+}
+
+void QueueService::unwatch(int fd) {
+  if (watched_.erase(fd) != 0) thread_.loop().unwatch(fd);
+}
+
+void QueueService::guarded(const std::function<void()>& work) {
+  if (ended_) return;
+  const auto fail = [this](const std::exception& error) {
+    end_service();
+    events_.needs_reset(error.what());
+  };
+  try {
+    work();
+  } catch (const GuestError& error) {
+    fail(error);
+  } catch (const HostError& error) {
+    fail(error);
+  }
+}
+
+void QueueService::end_service() {
+  ended_ = true;
+  for (const int fd : watched_) thread_.loop().unwatch(fd);
+  watched_.clear();
+}
+
+void QueueService::serve_later(std::uint16_t index) {
+  thread_.loop().post([this, index] { guarded([&] { kicked_(index); }); });
+}
+
+}  // namespace hum

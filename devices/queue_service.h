@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "vmm/base/event_loop.h"
+#include "vmm/virtio/virtio_device.h"
+
+namespace hum {
+
+// The queues of one activation and the thread that serves them. A device makes one in activate, and in
+// deactivate stops and then destroys it. A broken ring (GuestError) stops all service and tells the transport
+// once; the device then waits for its reset. start, call and stop belong to the device's owner, all other
+// functions to the service's thread.
+class QueueService {
+ public:
+  // Called for a queue whenever the driver has notified it, and once at the start.
+  using Kicked = std::function<void(std::uint16_t index)>;
+
+  // thread_name: at most 15 characters. events outlives the service. Throws HostError.
+  QueueService(const std::string& thread_name, std::vector<virtio::ActiveQueue> queues,
+               virtio::DeviceEvents& events);
+  ~QueueService() { stop(); }
+  QueueService(const QueueService&) = delete;
+  QueueService& operator=(const QueueService&) = delete;
+
+  // Begins to serve. Throws HostError.
+  void start(Kicked kicked);
+
+  // Runs work on the service's thread and returns when it is done; skipped after a broken ring.
+  void call(const std::function<void()>& work);
+
+  // The end: when it returns, nothing of the device runs on the thread any more.
+  void stop();
+
+  // The queue with this index in the device; null if the driver did not enable it.
+  virtio::VirtQueue* queue(std::uint16_t index);
+
+  // VirtQueue::drain for one turn: handle answers a request with true, or leaves the queue with false. True
+  // if the queue ran empty. A queue with more requests than a turn has is served again by itself after the
+  // others had theirs. handle may drain other queues.
+  template <class Handle>
+  bool drain(std::uint16_t index, Handle&& handle) {
+    Served* const served = find(index);
+    if (served == nullptr) return true;
+    bool empty = true;
+    int left = requests_per_turn;
+    served->queue->drain(served->chain, [&](virtio::DescriptorChain& chain) {
+      if (stopping() || left-- == 0) {
+        served->queue->undo_pop();
+        serve_later(index);
+        return empty = false;
+      }
+      return empty = handle(chain);
+    });
+    return empty;
+  }
+
+  // EventLoop::watch and unwatch, but a descriptor that is watched already stays as it is. A broken ring ends
+  // the watches.
+  void watch(int fd, EventLoop::Interest interest, std::function<void()> ready);
+  void unwatch(int fd);
+
+  // True once the end has begun: work that takes long looks here, and leaves.
+  bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
+
+ private:
+  static constexpr int requests_per_turn = 256;
+
+  struct Served {
+    std::uint16_t index;
+    int kick_fd;
+    std::unique_ptr<virtio::VirtQueue> queue;
+    virtio::DescriptorChain chain;
+  };
+
+  Served* find(std::uint16_t index);
+  void guarded(const std::function<void()>& work);
+  void end_service();
+  void serve_later(std::uint16_t index);
+
+  std::vector<Served> served_;
+  virtio::DeviceEvents& events_;
+  Kicked kicked_;
+  std::set<int> watched_;
+  bool ended_ = false;  // by a broken ring, or by stop
+  std::atomic<bool> stopping_ = false;
+  IoThread thread_;  // last: ends before what it uses
+};
+
+}  // namespace hum

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/registry.h"
+
+#include <array>
+
+#include "devices/block/block_device.h"
+#include "devices/cmos.h"
+#include "devices/console/virtio_console.h"
+#include "devices/debug_exit.h"
+#include "devices/entropy.h"
+#include "devices/i8042.h"
+#include "devices/power.h"
+#include "devices/pvpanic.h"
+#include "devices/serial.h"
+
+namespace hum {
+namespace {
+
+constexpr std::array<const DeviceKind*, 9> kinds = {
+    &serial_kind,     &power_kind, &i8042_kind,   &cmos_kind,    &pvpanic_kind,
+    &debug_exit_kind, &block_kind, &entropy_kind, &console_kind,
+};
+
+}  // namespace
+
+std::span<const DeviceKind* const> all_devices() {
+  return kinds;
+}
+
+std::vector<DeviceConfig> standard_devices() {
+  return {{"serial", ""}, {"power", ""}, {"i8042", ""}, {"cmos", ""}, {"pvpanic", ""}, {"debug-exit", ""}};
+}
+
+}  // namespace hum

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "tools/hum/completion.h"
+#include "tools/hum/devices_command.h"
+#include "tools/hum/exit_codes.h"
+#include "tools/hum/kernel_command.h"
+#include "tools/hum/run_command.h"
+#include "vmm/base/errors.h"
+
+namespace {
+
+constexpr const char* version = "hum " HUM_VERSION;
+
+int fail(const std::exception& error) {
+  std::fprintf(stderr, "hum: %s\n", error.what());
+  return hum::exit_bad_request;
+}
+
+int dispatch(std::vector<std::string> arguments) {
+  // What stands behind -- is a command of the guest and none of the parser's business.
+  const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+  hum::RunOptions run;
+  if (dashes != arguments.end()) {
+    run.command.assign(dashes + 1, arguments.end());
+    if (run.command.empty())
+      throw hum::ConfigError("--", "", "no command stands behind it", "give one, like: hum run -- uname -a");
+    arguments.erase(dashes, arguments.end());
+  }
+  CLI::App app("Hummingbird: launches virtual machines under KVM.", "hum");
+  app.set_version_flag("--version", version);
+  app.require_subcommand(1);
+  app.fallthrough(false);
+  int code = 0;
+  hum::add_run_options(*app.add_subcommand("run", "Boot a VM in the foreground"), run);
+  hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
+  hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
+                              code);
+  std::string shell;
+  CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for a shell");
+  completion.add_option("shell", shell, "bash, zsh or fish")->required();
+  completion.footer("Example: hum completion bash > /etc/bash_completion.d/hum");
+  completion.callback([&] { std::fputs(hum::completion_script(app, shell).c_str(), stdout); });
+  std::reverse(arguments.begin(), arguments.end());  // as the parser wants them
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError& error) {
+    const bool asked = error.get_exit_code() == 0;  // --help, --version
+    app.exit(error);
+    return asked ? 0 : hum::exit_bad_request;
+  }
+  if (!app.got_subcommand("run") && !run.command.empty())
+    throw hum::ConfigError("--", run.command.front(), "only 'hum run' takes a command");
+  return app.got_subcommand("run") ? hum::run(run) : code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return dispatch({argv + 1, argv + argc});
+  } catch (const std::exception& error) {
+    return fail(error);
+  }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum/run_command.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include "devices/registry.h"
+#include "guest-tests/monitor/monitor_image.h"
+#include "tools/hum/guest/guest.h"
+#include "tools/hum/guest/job.h"
+#include "tools/hum/kernel_store.h"
+#include "tools/hum/session.h"
+#include "tools/hum/terminal.h"
+#include "vmm/base/errors.h"
+#include "vmm/kvm/probe.h"
+#include "vmm/machine/vm.h"
+
+namespace hum {
+namespace {
+
+constexpr std::string_view base_cmdline = "console=ttyS0 panic=-1 reboot=panic_warm";
+
+std::string option_help(const OptionSpec& spec) {
+  std::string text(spec.help);
+  text += " (" + describe_accepted(spec);
+  if (!spec.default_value.empty()) text += "; default " + std::string(spec.default_value);
+  return text + ")";
+}
+
+// A file in memory that holds a kernel which is part of this program.
+Fd file_in_memory(std::span<const std::byte> content) {
+  Fd file(::memfd_create("monitor", MFD_CLOEXEC));
+  if (!file || ::write(file.get(), content.data(), content.size()) != static_cast<ssize_t>(content.size()))
+    throw HostError(errno, "keep the built-in monitor in memory");
+  return file;
+}
+
+std::string path_of(const Fd& file) {
+  return "/proc/self/fd/" + std::to_string(file.get());
+}
+
+void log_to_stderr(LogLevel level, std::string_view text) {
+  std::fprintf(stderr, "hum: %.*s: %.*s\n", static_cast<int>(to_string(level).size()),
+               to_string(level).data(), static_cast<int>(text.size()), text.data());
+}
+
+// A command's descriptors as ports of a virtio console, and our end of its control port.
+struct CommandPorts {
+  Fd ours;
+  Fd guests;
+  std::string device_options;
+
+  explicit CommandPorts(bool terminal) {
+    std::array<int, 2> pair{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0)
+      throw HostError(errno, "make the command's control channel");
+    ours = Fd(pair[0]);
+    guests = Fd(pair[1]);
+    const std::string control = std::to_string(guests.get());
+    device_options = std::string("ports=") + hum_port_stdin + ":0:-+" + hum_port_stdout + ":-:1+" +
+                     hum_port_control + ":" + control + ":" + control;
+    if (!terminal) device_options += std::string("+") + hum_port_stderr + ":-:2";
+  }
+};
+
+// What is booted, and how we came to it.
+struct Choice {
+  Fd monitor;  // the built-in monitor, if that is it
+  bool linux_guest = true;
+};
+
+Choice choose_kernel(const RunOptions& options, bool command, BootRequest& boot) {
+  Choice choice;
+  boot.kernel_path = options.kernel;
+  boot.initrd_path = options.initrd;
+  const bool stored_kernel = options.kernel.empty();
+  if (stored_kernel || (command && options.initrd.empty())) {
+    if (const auto stored = default_kernel()) {
+      if (stored_kernel) boot.kernel_path = stored->kernel_path;
+      if (options.initrd.empty()) boot.initrd_path = stored->initrd_path;
+    } else if (command) {
+      throw ConfigError("kernel", "", "no guest kernel with a root file system is at hand to run a command",
+                        "fetch one with 'hum kernel get'");
+    }
+  }
+  if (boot.kernel_path.empty()) {
+    if (!options.initrd.empty())
+      throw ConfigError("initrd", options.initrd, "there is no kernel to go with it",
+                        "add --kernel, or fetch one with 'hum kernel get'");
+    choice.monitor = file_in_memory(monitor_image());
+    choice.linux_guest = false;
+    boot.kernel_path = path_of(choice.monitor);
+    std::fputs(
+        "hum: no guest kernel is at hand ('hum kernel get' fetches one): booting the built-in monitor\n",
+        stderr);
+  }
+  boot.command_line = options.cmdline.value_or(std::string(base_cmdline) + (stored_kernel ? " quiet" : ""));
+  for (const std::string& more : options.append)
+    boot.command_line += (boot.command_line.empty() ? "" : " ") + more;
+  return choice;
+}
+
+Job job_of(const RunOptions& options, bool terminal) {
+  Job job;
+  job.arguments = options.command;
+  job.environment = options.environment;
+  job.directory = options.directory;
+  if (!options.hostname.empty()) job.hostname = options.hostname;
+  const bool has_terminal = terminal || (options.command.empty() && ::isatty(STDIN_FILENO) != 0);
+  if (has_terminal) {
+    const auto size = terminal_size(STDIN_FILENO);
+    job.terminal = Job::TerminalSize{};
+    if (size)
+      job.terminal = {static_cast<std::uint16_t>(size->first), static_cast<std::uint16_t>(size->second)};
+    if (const char* term = std::getenv("TERM"))
+      job.environment.insert(job.environment.begin(), std::string("TERM=") + term);
+  }
+  return job;
+}
+
+void warn_if_emulated(const VmConfig& config) {
+  const Kvm kvm = config.kvm_fd >= 0 ? Kvm(config.kvm_fd) : Kvm();
+  if (supervisor_nanoseconds_per_instruction(kvm) < emulated_supervisor_nanoseconds) return;
+  std::fputs(
+      "hum: warning: this host's KVM emulates kernel code, about a thousand times slower than hardware: a "
+      "distribution's kernel will not get to its first message here; run it in the lab: tools/lab hum run "
+      "...\n",
+      stderr);
+}
+
+SessionOptions::Console console_mode(const RunOptions& options, bool command) {
+  if (options.console == "none" || (options.console == "auto" && command))
+    return SessionOptions::Console::none;
+  if (options.console == "auto" || options.console == "stdio") return SessionOptions::Console::stdio;
+  if (options.console.starts_with("file=")) return SessionOptions::Console::file;
+  throw ConfigError("console", options.console, "not accepted", "give auto, stdio, none or file=PATH");
+}
+
+// What the user sees when a VM did not end well.
+void report_end(const EndRecord& record, bool console_shown) {
+  const bool well = record.cause == EndCause::power_off || record.cause == EndCause::reboot ||
+                    record.cause == EndCause::killed || record.cause == EndCause::signal ||
+                    (record.cause == EndCause::debug_exit && record.guest_exit_code != hum_exit_failure);
+  if (well) return;
+  if (!console_shown)
+    for (const std::string& line : record.console) std::fprintf(stderr, "%s\n", line.c_str());
+  const std::string cause(to_string(record.cause));
+  std::fprintf(stderr, "hum: the VM ended: %s%s%s", cause.c_str(), record.detail.empty() ? "" : ": ",
+               record.detail.c_str());
+  if (record.instruction_pointer)
+    std::fprintf(stderr, ", vCPU %u at rip %#llx", record.ended_vcpu,
+                 static_cast<unsigned long long>(*record.instruction_pointer));
+  std::fputc('\n', stderr);
+}
+
+}  // namespace
+
+void add_run_options(CLI::App& app, RunOptions& options) {
+  app.add_option("-k,--kernel", options.kernel,
+                 "guest kernel: a Linux bzImage, or an ELF image by PVH note, 64-bit entry or multiboot "
+                 "(default: the newest of 'hum kernel list', else the built-in monitor)")
+      ->group("Boot");
+  app.add_option("-i,--initrd", options.initrd,
+                 "initial RAM disk (default: the one that came with the kernel)")
+      ->group("Boot");
+  app.add_option("--cmdline", options.cmdline,
+                 "the kernel's command line, instead of '" + std::string(base_cmdline) + " quiet'")
+      ->group("Boot");
+  app.add_option("-a,--append", options.append, "added to the command line; may be repeated")->group("Boot");
+  app.add_option("--module", options.modules, "a multiboot module: FILE or FILE=STRING; may be repeated")
+      ->group("Boot");
+  for (const OptionSpec& spec : machine_options()) {
+    const std::string key(spec.key);
+    const std::string flags = (key == "cpus" ? "-c," : key == "memory" ? "-m," : "") + ("--" + key);
+    auto* const option = app.add_option_function<std::string>(
+        flags, [&options, key](const std::string& text) { options.machine[key] = text; }, option_help(spec));
+    option->group(key == "boot" ? "Boot" : "Machine")
+        ->type_name(spec.type == OptionType::choice    ? std::string(spec.choices)
+                    : spec.type == OptionType::boolean ? "on|off"
+                    : spec.type == OptionType::size    ? "SIZE"
+                                                       : "N");
+  }
+  app.add_option("-d,--disk", options.disks, "a disk: PATH[,readonly=on][,id=TEXT]; may be repeated")
+      ->type_name("SPEC")
+      ->group("Devices");
+  app.add_option("--device", options.devices,
+                 "any device: KIND[,KEY=VALUE...]; 'hum devices' lists the kinds; may be repeated")
+      ->type_name("SPEC")
+      ->group("Devices");
+  app.add_flag("!--no-rng", options.random, "leave out the entropy device")->group("Devices");
+  app.add_option("--console", options.console,
+                 "where the serial console goes: auto, stdio, none or file=PATH (auto: stdio, or none with a "
+                 "command)")
+      ->group("Session");
+  app.add_option("--record", options.record, "keep a JSON record of the VM's life in this file")
+      ->group("Session");
+  app.add_option("-e,--env", options.environment, "NAME=VALUE for the command; may be repeated")
+      ->group("Session");
+  app.add_option("-w,--workdir", options.directory, "where the command starts")->group("Session");
+  app.add_option("--hostname", options.hostname, "the guest's host name (default: hum)")->group("Session");
+  app.add_option("--stop-timeout", options.stop_timeout,
+                 "seconds between the power button and the kill when a signal ends the VM (default: 10)")
+      ->group("Session");
+  app.add_option("--timeout", options.timeout,
+                 "end the VM after so many seconds, with exit code 124 (default: never)")
+      ->group("Session");
+  app.add_flag("-v,--verbose", options.verbosity, "show what is done; twice: more")->group("Session");
+  app.footer(
+      "Behind -- stands a command that is the guest's only job; its input, output and exit code are "
+      "hum's.\n\n"
+      "Examples:\n"
+      "  hum run                                      a shell in a small Linux (or the built-in monitor)\n"
+      "  hum run -- uname -a                          one command, its output and exit code\n"
+      "  head -c 1M /dev/urandom | hum run -- sha256sum\n"
+      "  hum run --disk root.img --append 'root=/dev/vda rw'\n"
+      "  hum run --kernel vmlinuz --initrd initrd.img --cpus 4 --memory 2G --record end.json\n\n"
+      "In the console: Ctrl-A x ends the VM, Ctrl-A h shows help.");
+}
+
+int run(const RunOptions& options) {
+  const bool command = !options.command.empty();
+  VmConfig config;
+  for (const auto& [key, text] : options.machine) config.set(key, text);
+  config.record = options.record;
+  const SessionOptions::Console console = console_mode(options, command);
+  const Choice choice = choose_kernel(options, command, config.boot);
+  for (const std::string& module : options.modules) {
+    const std::size_t equals = module.find('=');
+    config.boot.modules.push_back(
+        {module.substr(0, equals), equals == std::string::npos ? module : module.substr(equals + 1)});
+  }
+  config.boot.cache_folder = (kernel_store_folder().parent_path() / "unpacked").string();
+
+  const bool terminal = command && ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
+  std::optional<CommandPorts> ports;
+  if (choice.linux_guest && (command || options.initrd.empty()) && !config.boot.initrd_path.empty())
+    config.boot.extra_initrd = job_archive(job_of(options, terminal));
+  config.devices = standard_devices();
+  for (const std::string& disk : options.disks) config.devices.push_back({"block", disk});
+  if (options.random) config.devices.push_back({"rng", ""});
+  if (command) {
+    ports.emplace(terminal);
+    config.devices.push_back({"console", ports->device_options});
+  }
+  for (const std::string& device : options.devices) {
+    const std::size_t comma = device.find(',');
+    config.devices.push_back(
+        {device.substr(0, comma), comma == std::string::npos ? "" : device.substr(comma + 1)});
+  }
+  if (choice.linux_guest) warn_if_emulated(config);
+
+  block_session_signals();
+  SessionOptions session;
+  session.console = console;
+  if (console == SessionOptions::Console::file) session.console_file = options.console.substr(5);
+  session.control_fd = ports ? ports->ours.get() : -1;
+  session.command_on_terminal = terminal;
+  session.stop_timeout = options.stop_timeout;
+  session.timeout = options.timeout;
+  const LogLevel level = options.verbosity >= 2   ? LogLevel::debug
+                         : options.verbosity == 1 ? LogLevel::info
+                                                  : LogLevel::warning;
+  Vm vm(std::move(config), all_devices(), Log(log_to_stderr, level));
+  const int code = Session(vm, std::move(session)).run();
+  report_end(vm.wait(), console == SessionOptions::Console::stdio);
+  return code;
+}
+
+}  // namespace hum

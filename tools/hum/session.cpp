@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum/session.h"
+
+#include <fcntl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+
+#include "tools/hum/exit_codes.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+sigset_t session_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) ::sigaddset(&set, signal);
+  return set;
+}
+
+Fd make_timer() {
+  Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer) throw HostError(errno, "create a timer");
+  return timer;
+}
+
+}  // namespace
+
+void block_session_signals() {
+  const sigset_t set = session_signals();
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+Session::Session(Vm& vm, SessionOptions options)
+    : vm_(vm), options_(std::move(options)), stop_timer_(make_timer()), timeout_timer_(make_timer()) {
+  const sigset_t set = session_signals();
+  signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) throw HostError(errno, "watch for signals");
+  if (options_.console == SessionOptions::Console::file)
+    console_file_ = open_file(options_.console_file, O_WRONLY | O_CREAT | O_TRUNC, 0644,
+                              "give --console a file that can be written");
+}
+
+void Session::open_console() {
+  const bool typed = ::isatty(STDIN_FILENO) != 0;
+  if (options_.command_on_terminal || (options_.console == SessionOptions::Console::stdio && typed))
+    terminal_.emplace(STDIN_FILENO);
+  if (options_.console == SessionOptions::Console::file) {
+    output_.emplace(vm_.console(), console_file_.get(), vm_.end_fd());
+  } else if (options_.console == SessionOptions::Console::stdio) {
+    output_.emplace(vm_.console(), STDOUT_FILENO, vm_.end_fd());
+    input_.emplace(loop_, vm_.console(), STDIN_FILENO, typed,
+                   [this] { vm_.end(EndCause::killed, "Ctrl-A x"); });
+  }
+}
+
+void Session::arm(const Fd& timer, unsigned seconds, std::function<void()> action) {
+  const itimerspec when{.it_interval = {},
+                        .it_value = {.tv_sec = static_cast<time_t>(seconds), .tv_nsec = 1}};
+  ::timerfd_settime(timer.get(), 0, &when, nullptr);
+  loop_.watch(timer.get(), EventLoop::Interest::readable,
+              [this, fd = timer.get(), action = std::move(action)] {
+                loop_.unwatch(fd);
+                action();
+              });
+}
+
+void Session::tell_command(const std::string& line) {
+  // The socket holds far more than a user can type; what does not fit is a guest that reads nothing.
+  ::send(options_.control_fd, line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void Session::send_window_size() {
+  if (options_.control_fd < 0) return;
+  if (const auto size = terminal_size(STDIN_FILENO))
+    tell_command("winsize " + std::to_string(size->first) + " " + std::to_string(size->second) + "\n");
+}
+
+void Session::stop_gently(int signal) {
+  const auto end_now = [this, signal] {
+    exit_code_ = exit_signal + signal;
+    vm_.end(EndCause::signal, "signal " + std::to_string(signal));
+  };
+  // A second signal, or a machine without a power button, does not wait.
+  if (exit_code_ || !vm_.press_power_button()) return end_now();
+  exit_code_ = exit_signal + signal;
+  arm(stop_timer_, options_.stop_timeout, end_now);
+}
+
+void Session::on_signal() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+    const int signal = static_cast<int>(info.ssi_signo);
+    if (signal == SIGWINCH) {
+      send_window_size();
+    } else if ((signal == SIGINT || signal == SIGQUIT) && options_.control_fd >= 0) {
+      tell_command("signal " + std::to_string(signal) + "\n");
+    } else {
+      stop_gently(signal);
+    }
+  }
+}
+
+int Session::run() {
+  open_console();
+  send_window_size();
+  loop_.watch(signals_.get(), EventLoop::Interest::readable, [this] { on_signal(); });
+  loop_.watch(vm_.end_fd(), EventLoop::Interest::readable, [this] { loop_.stop(); });
+  if (options_.timeout != 0)
+    arm(timeout_timer_, options_.timeout, [this] {
+      exit_code_ = exit_timeout;
+      vm_.end(EndCause::killed, "the time-out of " + std::to_string(options_.timeout) + " s has passed");
+    });
+  vm_.start();
+  loop_.run();
+  loop_.unwatch(vm_.end_fd());
+  const EndRecord& record = vm_.wait();
+  input_.reset();
+  output_.reset();
+  terminal_.reset();
+  // A guest that obeyed the power button has ended well: its own end counts.
+  const bool ours = record.cause == EndCause::signal || record.cause == EndCause::killed;
+  return ours && exit_code_ ? *exit_code_ : exit_code_of(record);
+}
+
+}  // namespace hum

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "tools/hum/stdio_console.h"
+#include "tools/hum/terminal.h"
+#include "vmm/base/event_loop.h"
+#include "vmm/base/fd.h"
+#include "vmm/machine/vm.h"
+
+namespace hum {
+
+// What the program's own descriptors are to a VM that runs in the foreground.
+struct SessionOptions {
+  enum class Console : std::uint8_t { stdio, none, file };
+  Console console = Console::stdio;
+  std::string console_file;          // with Console::file
+  int control_fd = -1;               // our end of the guest's hum.control port; -1: no command runs
+  bool command_on_terminal = false;  // the command's input and output are this terminal
+  unsigned stop_timeout = 10;        // seconds between the power button and the kill
+  unsigned timeout = 0;              // seconds until the VM is ended; 0: never
+};
+
+// Runs one VM in the foreground, from start to end: terminal, console, signals, time-outs. SIGTERM and SIGHUP
+// press the power button and end the VM after the time-out; SIGINT does the same, or goes to the command. The
+// calling thread is the VM's owner and has the session's signals blocked (block_session_signals).
+class Session {
+ public:
+  // Throws ConfigError (console file), HostError.
+  Session(Vm& vm, SessionOptions options);
+
+  // Returns the exit code for the program.
+  int run();
+
+ private:
+  void open_console();
+  void on_signal();
+  void stop_gently(int signal);
+  void tell_command(const std::string& line);
+  void send_window_size();
+  void arm(const Fd& timer, unsigned seconds, std::function<void()> action);
+
+  Vm& vm_;
+  SessionOptions options_;
+  EventLoop loop_;
+  Fd signals_;
+  Fd stop_timer_;
+  Fd timeout_timer_;
+  Fd console_file_;
+  std::optional<RawTerminal> terminal_;
+  std::optional<ConsoleOutput> output_;
+  std::optional<ConsoleInput> input_;
+  std::optional<int> exit_code_;  // where the reason for the end is ours
+};
+
+// Blocks the signals that a session serves, before any thread starts.
+void block_session_signals();
+
+}  // namespace hum

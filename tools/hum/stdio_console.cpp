@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum/stdio_console.h"
+
+#include <poll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+constexpr std::byte control_a{0x01};
+constexpr std::string_view help_text =
+    "\r\nCtrl-A x  end the VM\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n";
+constexpr long retry_nanoseconds = 5'000'000;
+
+}  // namespace
+
+EscapeFilter::Action EscapeFilter::filter(std::span<const std::byte> typed, std::vector<std::byte>& out) {
+  for (const std::byte byte : typed) {
+    if (!std::exchange(escaped_, false)) {
+      if (byte == control_a) {
+        escaped_ = true;
+      } else {
+        out.push_back(byte);
+      }
+      continue;
+    }
+    switch (std::to_integer<char>(byte)) {
+      case 'x':
+      case 'X':
+        return Action::leave;
+      case 'h':
+      case '?':
+        return Action::help;
+      case 1:
+        out.push_back(control_a);
+        break;
+      default:
+        break;
+    }
+  }
+  return Action::none;
+}
+
+ConsoleOutput::ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd)
+    : output_fd_(output_fd),
+      ended_fd_(ended_fd),
+      subscription_(hub.subscribe([this](std::span<const std::byte> text) { write(text); })) {}
+
+void ConsoleOutput::write(std::span<const std::byte> text) const {
+  while (!text.empty()) {
+    std::array<pollfd, 2> fds{pollfd{.fd = output_fd_, .events = POLLOUT, .revents = 0},
+                              pollfd{.fd = ended_fd_, .events = POLLIN, .revents = 0}};
+    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
+    if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0) return;
+    if ((fds[0].revents & POLLOUT) == 0) {
+      if ((fds[1].revents & POLLIN) != 0) return;
+      continue;
+    }
+    // A write of at most PIPE_BUF bytes to a pipe that polls writable does not block.
+    const ssize_t wrote = ::write(output_fd_, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
+    if (wrote < 0 && errno != EINTR && errno != EAGAIN) return;
+    if (wrote > 0) text = text.subspan(static_cast<std::size_t>(wrote));
+  }
+}
+
+ConsoleInput::ConsoleInput(EventLoop& loop, ConsoleHub& hub, int input_fd, bool escapes,
+                           std::function<void()> leave)
+    : loop_(loop),
+      hub_(hub),
+      input_fd_(input_fd),
+      escapes_(escapes),
+      leave_(std::move(leave)),
+      retry_timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
+  if (!retry_timer_) throw HostError(errno, "create a timer");
+  watch_input();
+}
+
+ConsoleInput::~ConsoleInput() {
+  loop_.unwatch(input_fd_);
+  loop_.unwatch(retry_timer_.get());
+}
+
+void ConsoleInput::watch_input() {
+  try {
+    loop_.watch(input_fd_, EventLoop::Interest::readable, [this] { read_some(); });
+  } catch (const std::system_error& error) {
+    if (error.code().value() != EPERM) throw;
+    // A regular file or /dev/null: always ready.
+    loop_.post([this] { read_some(); });
+  }
+}
+
+void ConsoleInput::read_some() {
+  std::array<std::byte, 1024> typed;
+  const ssize_t count = ::read(input_fd_, typed.data(), typed.size());
+  if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  loop_.unwatch(input_fd_);
+  if (count <= 0) return;
+  const auto got = std::span(typed).first(static_cast<std::size_t>(count));
+  if (!escapes_) {
+    waiting_.assign(got.begin(), got.end());
+  } else {
+    const EscapeFilter::Action action = filter_.filter(got, waiting_);
+    if (action == EscapeFilter::Action::leave) return leave_();
+    if (action == EscapeFilter::Action::help) {
+      [[maybe_unused]] const ssize_t wrote = ::write(STDERR_FILENO, help_text.data(), help_text.size());
+    }
+  }
+  pass_on();
+}
+
+void ConsoleInput::pass_on() {
+  if (hub_.send(waiting_)) {
+    waiting_.clear();
+    return watch_input();
+  }
+  // The guest has not read what came before: try again soon.
+  const itimerspec soon{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = retry_nanoseconds}};
+  ::timerfd_settime(retry_timer_.get(), 0, &soon, nullptr);
+  loop_.watch(retry_timer_.get(), EventLoop::Interest::readable, [this] {
+    loop_.unwatch(retry_timer_.get());
+    pass_on();
+  });
+}
+
+}  // namespace hum

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/base/console_hub.h"
+#include "vmm/base/event_loop.h"
+#include "vmm/base/fd.h"
+
+namespace hum {
+
+// Takes the console's escapes out of what is typed: Ctrl-A x leaves, Ctrl-A h shows help, Ctrl-A Ctrl-A sends
+// one Ctrl-A.
+class EscapeFilter {
+ public:
+  enum class Action : unsigned char { none, leave, help };
+
+  // Appends what goes to the guest to `out` and returns the first action that was typed.
+  Action filter(std::span<const std::byte> typed, std::vector<std::byte>& out);
+
+ private:
+  bool escaped_ = false;
+};
+
+// Writes the console's output to a descriptor. It waits for a slow reader, as the guest's serial port would,
+// but no longer than the VM lives.
+class ConsoleOutput {
+ public:
+  // ended_fd: readable when the VM has ended. Both descriptors outlive the object.
+  ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd);
+
+ private:
+  void write(std::span<const std::byte> text) const;
+
+  int output_fd_;
+  int ended_fd_;
+  ConsoleHub::Subscription subscription_;
+};
+
+// Passes an input descriptor on to the console, on the loop's thread.
+class ConsoleInput {
+ public:
+  // escapes: look for Ctrl-A. leave is called for Ctrl-A x.
+  ConsoleInput(EventLoop& loop, ConsoleHub& hub, int input_fd, bool escapes, std::function<void()> leave);
+  ~ConsoleInput();
+  ConsoleInput(const ConsoleInput&) = delete;
+  ConsoleInput& operator=(const ConsoleInput&) = delete;
+
+ private:
+  void read_some();
+  void pass_on();
+  void watch_input();
+
+  EventLoop& loop_;
+  ConsoleHub& hub_;
+  int input_fd_;
+  bool escapes_;
+  std::function<void()> leave_;
+  EscapeFilter filter_;
+  std::vector<std::byte> waiting_;  // for room in the hub
+  Fd retry_timer_;
+};
+
+}  // namespace hum

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "vmm/base/fd.h"
+#include "vmm/device/device.h"
+#include "vmm/machine/end_record.h"
+#include "vmm/memory/guest_memory.h"
+
+namespace hum {
+
+// The one place where a VM's end is decided: the first of all requests counts. Any thread.
+class EndLatch final : public MachineControl {
+ public:
+  struct End {
+    EndCause cause = EndCause::running;
+    std::string detail = {};
+    std::optional<std::uint32_t> guest_exit_code = {};
+  };
+
+  // memory tells a reboot from the end of a panic. stop_vcpus is called once, by the thread that ends the VM.
+  EndLatch(const GuestMemory& memory, std::function<void()> stop_vcpus);
+
+  void power_off() override;
+  void reset() override;
+  void debug_exit(std::uint32_t code) override;
+  void guest_panicked() override;
+
+  // True if this call was the one that counted.
+  bool triple_fault();
+  bool end(End end);
+
+  int fd() const { return ended_.fd(); }
+  // What was decided; cause running before that.
+  End get() const;
+
+ private:
+  bool after_panic() const;
+
+  const GuestMemory& memory_;
+  std::function<void()> stop_vcpus_;
+  EventFd ended_;
+  mutable std::mutex mutex_;  // guards end_
+  End end_;
+};
+
+}  // namespace hum

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/machine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <string>
+#include <thread>
+
+#include "vmm/acpi/tables.h"
+#include "vmm/base/errors.h"
+#include "vmm/kvm/cpuid.h"
+#include "vmm/machine/layout.h"
+#include "vmm/virtio/mmio_transport.h"
+#include "vmm/virtio/pci_transport.h"
+
+namespace hum {
+namespace {
+
+constexpr std::uint32_t msr_misc_enable = 0x1a0;
+constexpr std::uint64_t misc_enable_fast_strings = 1;
+constexpr std::uint32_t msr_mtrr_default_type = 0x2ff;
+constexpr std::uint64_t mtrr_enabled_write_back = (1 << 11) | 6;
+constexpr int kick_signal_offset = 4;  // from SIGRTMIN, away from what libraries like to take
+
+const VmConfig& checked(const VmConfig& config) {
+  const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
+  const std::uint64_t host = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (config.memory > host)
+    throw ConfigError("memory", format_size(config.memory), "is more than the host has",
+                      "give at most " + format_size(host >> 20 << 20));
+  return config;
+}
+
+Kvm open_kvm(const VmConfig& config) {
+  return config.kvm_fd >= 0 ? Kvm(config.kvm_fd) : Kvm();
+}
+
+pci::PciLayout pci_layout() {
+  return {.ecam = {layout::ecam_begin},
+          .mmio32_first = static_cast<std::uint32_t>(layout::pci_window_begin),
+          .mmio32_last = static_cast<std::uint32_t>(layout::pci_window_end - 1)};
+}
+
+}  // namespace
+
+// Memory slots come before the interrupt controller and that before vCPUs: the other way round costs
+// milliseconds (docs/architecture.md, "Start").
+Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, const Log& log)
+    : log_(log),
+      transport_(checked(config).transport),
+      kvm_(open_kvm(config)),
+      memory_(layout::ram_ranges(config.memory), config.backing),
+      end_latch_(memory_,
+                 [this] {
+                   for (const auto& vcpu : vcpus_) vcpu->stop();
+                 }),
+      vm_(kvm_),
+      pins_(create_irqchip(config)),
+      context_{memory_, ports_, mmio_, *pins_, end_latch_, console_, log_} {
+  create_vcpus(config);
+  if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_);
+  for (const DeviceConfig& device : config.devices) create_device(device, kinds);
+  load(config);
+}
+
+std::unique_ptr<IrqPins> Machine::create_irqchip(const VmConfig& config) {
+  for (const MemoryRegion& region : memory_.regions()) vm_.add(region.range, region.host, false);
+  if (config.irqchip == Irqchip::split) {
+    vm_.create_split_irqchip();
+    return std::make_unique<Ioapic>(mmio_, vm_);
+  }
+  vm_.create_full_irqchip();
+  return std::make_unique<KernelIrqPins>(vm_);
+}
+
+void Machine::create_vcpus(const VmConfig& config) {
+  const int most = kvm_.extension(KVM_CAP_MAX_VCPUS);
+  if (most > 0 && config.cpus > static_cast<std::uint32_t>(most))
+    throw ConfigError("cpus", std::to_string(config.cpus), "is more than this KVM supports",
+                      "give at most " + std::to_string(most));
+  const int signal = config.kick_signal != 0 ? config.kick_signal : SIGRTMIN + kick_signal_offset;
+  const std::vector<kvm_cpuid_entry2> supported = kvm_.supported_cpuid();
+  const bool tsc_deadline = kvm_.extension(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
+  for (std::uint32_t id = 0; id < config.cpus; ++id) {
+    Vcpu& vcpu = *vcpus_.emplace_back(std::make_unique<Vcpu>(vm_, id, signal));
+    vcpu.set_cpuid(vcpu_cpuid(supported, {config.cpus}, id, tsc_deadline));
+    for (const auto& [index, value] : {std::pair(msr_misc_enable, misc_enable_fast_strings),
+                                       std::pair(msr_mtrr_default_type, mtrr_enabled_write_back)})
+      if (!vcpu.set_msr(index, value)) log_.info("KVM refuses the optional MSR " + std::to_string(index));
+  }
+}
+
+void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds) {
+  const auto named = [&](const DeviceKind* kind) { return kind->name == device.kind; };
+  const auto kind = std::find_if(kinds.begin(), kinds.end(), named);
+  if (kind == kinds.end()) {
+    std::string known;
+    for (const DeviceKind* each : kinds) known += (known.empty() ? "" : ", ") + std::string(each->name);
+    throw ConfigError("device", device.kind, "unknown kind of device", "known are " + known);
+  }
+  const OptionValues options = OptionValues::parse(device.kind, (*kind)->options, device.options);
+  if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&(*kind)->create)) {
+    platform_devices_.push_back((*platform)(options, context_));
+    nodes_.push_back(platform_devices_.back()->acpi_node());
+  } else {
+    attach(std::get<DeviceKind::VirtioFactory>((*kind)->create)(options, context_), device.kind);
+  }
+}
+
+void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name) {
+  const virtio::TransportContext context{memory_, mmio_, vm_, log_};
+  if (pci_) {
+    auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), name, vm_);
+    pci_->add(*transport);
+    transports_.push_back(std::move(transport));
+    return;
+  }
+  const auto number = static_cast<unsigned>(transports_.size());
+  const std::uint64_t base = layout::virtio_mmio_begin + number * layout::virtio_mmio_stride;
+  auto transport = std::make_unique<virtio::MmioTransport>(context, std::move(device), name,
+                                                           static_cast<std::uint32_t>(base), *pins_);
+  nodes_.push_back(transport->acpi_node(number));
+  transports_.push_back(std::move(transport));
+}
+
+void Machine::load(const VmConfig& config) {
+  acpi::TableOptions tables;
+  std::vector<std::uint32_t> apic_ids;
+  for (const auto& vcpu : vcpus_) apic_ids.push_back(vcpu->id());
+  tables.apic_ids = apic_ids;
+  tables.legacy_pic = config.irqchip == Irqchip::kernel;
+  if (pci_) {
+    tables.mcfg = {.base = layout::ecam_begin, .first_bus = 0, .last_bus = 0};
+    nodes_.push_back(pci_->acpi_node());
+  }
+  for (const acpi::Aml& node : nodes_)
+    tables.dsdt_terms.insert(tables.dsdt_terms.end(), node.begin(), node.end());
+  const acpi::BuiltTables built = acpi::build_tables(acpi::bios_area_begin, tables);
+  memory_.write_bytes({acpi::bios_area_begin}, built.bytes);
+
+  BootRequest request = config.boot;
+  request.acpi_rsdp = built.rsdp_address;
+  request.fresh_memory = true;
+  request.want_digest = !config.record.empty();
+  kernel_ = load_kernel(memory_, request, layout::memory_map(config.memory, pci_.has_value()));
+  vcpus_.front()->set_start(kernel_.entry);
+}
+
+bool Machine::press_power_button() {
+  return std::any_of(platform_devices_.begin(), platform_devices_.end(),
+                     [](const auto& device) { return device->press_power_button(); });
+}
+
+void Machine::stop_devices() {
+  for (const auto& transport : transports_) transport->flush();
+  for (const auto& transport : transports_) transport->stop();
+}
+
+}  // namespace hum

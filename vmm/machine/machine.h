@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "vmm/base/console_hub.h"
+#include "vmm/base/log.h"
+#include "vmm/bus/address_decoder.h"
+#include "vmm/bus/ioapic.h"
+#include "vmm/device/device.h"
+#include "vmm/kvm/kvm_vm.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/machine/end_latch.h"
+#include "vmm/machine/vm_config.h"
+#include "vmm/pci/pci_bus.h"
+#include "vmm/virtio/virtio_core.h"
+
+namespace hum {
+
+// The parts of a machine, put together from a description and ready to run. No threads of its own: Vm owns it
+// and runs its vCPUs.
+class Machine {
+ public:
+  // Makes everything, in KVM's cheap order, and loads the kernel. log outlives it. Throws ConfigError,
+  // HostError.
+  Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, const Log& log);
+
+  ConsoleHub& console() { return console_; }
+  EndLatch& end_latch() { return end_latch_; }
+  std::span<const std::unique_ptr<Vcpu>> vcpus() const { return vcpus_; }
+  const LoadedKernel& kernel() const { return kernel_; }
+  AddressDecoder& ports() { return ports_; }
+  AddressDecoder& mmio() { return mmio_; }
+
+  bool press_power_button();
+  // When no vCPU runs any more: lets the devices finish their output and takes their queues back.
+  void stop_devices();
+
+ private:
+  std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config);
+  void create_vcpus(const VmConfig& config);
+  void create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
+  void attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name);
+  void load(const VmConfig& config);
+
+  const Log& log_;
+  Transport transport_;
+  ConsoleHub console_;
+  Kvm kvm_;
+  GuestMemory memory_;
+  EndLatch end_latch_;
+  AddressDecoder ports_;
+  AddressDecoder mmio_;
+  KvmVm vm_;
+  std::unique_ptr<IrqPins> pins_;
+  std::vector<std::unique_ptr<Vcpu>> vcpus_;
+  DeviceContext context_;
+  std::optional<pci::PciBus> pci_;
+  std::vector<std::unique_ptr<PlatformDevice>> platform_devices_;
+  std::vector<std::unique_ptr<virtio::Transport>> transports_;
+  std::vector<acpi::Aml> nodes_;
+  LoadedKernel kernel_;
+};
+
+}  // namespace hum

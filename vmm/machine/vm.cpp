@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/vm.h"
+
+#include <poll.h>
+
+#include <cassert>
+#include <cerrno>
+#include <chrono>
+#include <exception>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "vmm/base/event_loop.h"
+#include "vmm/machine/machine.h"
+
+namespace hum {
+namespace {
+
+constexpr std::size_t console_lines_kept = 50;
+
+}  // namespace
+
+struct Vm::Parts {
+  Parts(VmConfig given, std::span<const DeviceKind* const> kinds, Log sink)
+      : config(std::move(given)), log(std::move(sink)), machine(config, kinds, log) {
+    if (!config.record.empty()) record_file.emplace(config.record);
+    record.kernel = config.boot.kernel_path;
+    record.boot_protocol = to_string(machine.kernel().protocol);
+    if (!machine.kernel().digest.empty()) record.kernel_digest = "sha256:" + machine.kernel().digest;
+  }
+
+  void run_vcpu(Vcpu& vcpu);
+  void keep_record();
+  void fill_in_end();
+
+  VmConfig config;
+  Log log;
+  std::optional<RecordFile> record_file;
+  Machine machine;
+  EndRecord record;
+  std::chrono::steady_clock::time_point started;
+  std::vector<std::thread> threads;
+  std::optional<std::uint32_t>
+      failed_vcpu;  // written by the one thread that ends the VM, read after it was joined
+  bool finished = false;
+};
+
+void Vm::Parts::run_vcpu(Vcpu& vcpu) {
+  EndLatch& latch = machine.end_latch();
+  try {
+    switch (vcpu.run(machine.ports(), machine.mmio())) {
+      case VcpuEnd::stopped:
+        break;
+      case VcpuEnd::triple_fault:
+        if (latch.triple_fault()) failed_vcpu = vcpu.id();
+        break;
+      case VcpuEnd::reset:
+        latch.reset();
+        break;
+      case VcpuEnd::halted:
+      case VcpuEnd::internal_error:
+        if (latch.end({.cause = EndCause::internal_error, .detail = vcpu.detail()})) failed_vcpu = vcpu.id();
+        break;
+    }
+  } catch (const std::exception& error) {
+    latch.end({.cause = EndCause::host_error, .detail = error.what()});
+  }
+}
+
+void Vm::Parts::keep_record() {
+  if (!record_file) return;
+  try {
+    record_file->write(record);
+  } catch (const std::exception& error) {
+    log.error(error.what());
+  }
+}
+
+void Vm::Parts::fill_in_end() {
+  const EndLatch::End end = machine.end_latch().get();
+  record.cause = end.cause;
+  record.detail = end.detail;
+  record.guest_exit_code = end.guest_exit_code;
+  const std::chrono::duration<double> lived = std::chrono::steady_clock::now() - started;
+  record.duration_seconds = lived.count();
+  const bool failed = end.cause == EndCause::triple_fault || end.cause == EndCause::internal_error;
+  if (failed && failed_vcpu) {
+    record.ended_vcpu = *failed_vcpu;
+    record.instruction_pointer = machine.vcpus()[*failed_vcpu]->instruction_pointer();
+  }
+  for (const auto& vcpu : machine.vcpus())
+    for (std::size_t i = 0; i < Vcpu::exit_names.size(); ++i)
+      record.exits[std::string(Vcpu::exit_names[i])] += vcpu->exits(static_cast<Vcpu::Exit>(i));
+  for (AddressDecoder* const space : {&machine.ports(), &machine.mmio()})
+    for (const AddressDecoder::Count& count : space->counts()) {
+      record.windows[count.name].reads += count.reads;
+      record.windows[count.name].writes += count.writes;
+    }
+  record.console = machine.console().last_lines(console_lines_kept);
+}
+
+Vm::Vm(VmConfig config, std::span<const DeviceKind* const> kinds, Log log)
+    : parts_(std::make_unique<Parts>(std::move(config), kinds, std::move(log))) {}
+
+Vm::~Vm() {
+  if (parts_->threads.empty()) return;
+  end(EndCause::killed);
+  wait();
+}
+
+ConsoleHub& Vm::console() {
+  return parts_->machine.console();
+}
+
+void Vm::start() {
+  assert(parts_->threads.empty());
+  stamp_process(parts_->record);
+  parts_->keep_record();
+  parts_->started = std::chrono::steady_clock::now();
+  for (const auto& vcpu : parts_->machine.vcpus())
+    parts_->threads.push_back(
+        start_thread("vcpu" + std::to_string(vcpu->id()), [this, &vcpu] { parts_->run_vcpu(*vcpu); }));
+}
+
+const EndRecord& Vm::wait() {
+  if (parts_->finished) return parts_->record;
+  pollfd ended{.fd = end_fd(), .events = POLLIN, .revents = 0};
+  while (::poll(&ended, 1, -1) < 0 && errno == EINTR) {
+  }
+  for (std::thread& thread : parts_->threads) thread.join();
+  parts_->machine.stop_devices();
+  parts_->fill_in_end();
+  parts_->keep_record();
+  parts_->finished = true;
+  return parts_->record;
+}
+
+int Vm::end_fd() const {
+  return parts_->machine.end_latch().fd();
+}
+
+bool Vm::press_power_button() {
+  return parts_->machine.press_power_button();
+}
+
+void Vm::end(EndCause cause, const std::string& detail) {
+  parts_->machine.end_latch().end({.cause = cause, .detail = detail});
+}
+
+}  // namespace hum

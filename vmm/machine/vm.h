@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "vmm/base/console_hub.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/end_record.h"
+#include "vmm/machine/vm_config.h"
+
+namespace hum {
+
+// A virtual machine as a value: Vm vm{config, all_devices()}; vm.start(); vm.wait();
+//
+// The constructor does all that can fail for configuration's sake: memory, devices, kernel. start, wait and
+// the destructor belong to one thread at a time, the owner; end, press_power_button and console may be used
+// from any thread. Several VMs live in one process: there are no globals, no signal handlers and no exit().
+// vCPU threads use one real-time signal (VmConfig::kick_signal) that must stay blocked or unused elsewhere.
+class Vm {
+ public:
+  // Throws ConfigError (a wrong or impossible configuration) and HostError (no KVM, no memory); nothing is
+  // left behind then. kinds outlives the VM.
+  Vm(VmConfig config, std::span<const DeviceKind* const> kinds, Log log = Log());
+  // Ends the VM with cause killed if it still runs.
+  ~Vm();
+  Vm(const Vm&) = delete;
+  Vm& operator=(const Vm&) = delete;
+
+  // The console: output from the first byte on, and input. Lives as long as the VM.
+  ConsoleHub& console();
+
+  // Starts the vCPUs. Once. Throws HostError.
+  void start();
+
+  // Waits for the end, stops every thread, finishes the devices' output, writes the record, and returns it.
+  // Later calls return the same.
+  const EndRecord& wait();
+
+  // Readable once the VM has ended and wait will not block for the guest; for event loops.
+  int end_fd() const;
+
+  // Asks the guest to switch itself off; false if the machine has no power button.
+  bool press_power_button();
+
+  // Ends the VM now. The first end of a VM counts.
+  void end(EndCause cause, const std::string& detail = {});
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace hum

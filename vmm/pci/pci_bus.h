@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <span>
+
+#include "vmm/acpi/aml.h"
+#include "vmm/bus/address_decoder.h"
+#include "vmm/bus/register_window.h"
+#include "vmm/memory/guest_address.h"
+#include "vmm/pci/pci_function.h"
+
+namespace hum::pci {
+
+// Where the machine has its PCI root. The last addresses are inside; a 64-bit window whose last is below its
+// first is absent.
+struct PciLayout {
+  GuestAddress ecam;  // of bus 0, ecam_bytes from here on
+  std::uint32_t mmio32_first = 0;
+  std::uint32_t mmio32_last = 0;
+  std::uint64_t mmio64_first = 1;
+  std::uint64_t mmio64_last = 0;
+};
+
+inline constexpr std::uint64_t ecam_bytes = 1 << 20;  // one bus
+
+// Bus 0 with its host bridge, device 0. Configuration space is reached through ECAM (PCI Express Base 5.0,
+// 7.2.2) and through the ports 0xcf8 and 0xcfc (PCI Local Bus 3.0, 3.2.2.3.2). One mutex for all accesses to
+// configuration space; a function may take its own below it.
+class PciBus {
+ public:
+  // Maps its windows; the decoders outlive the bus.
+  PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& mmio);
+
+  // Puts a function into the next free slot and gives its BARs their addresses, as firmware would: an OS
+  // keeps them. Returns the device number. Before vCPUs run; the function outlives them. Throws ConfigError
+  // when the bus or the address windows are full.
+  unsigned add(PciFunction& function);
+
+  // The root bridge and the reservation of ECAM, for \_SB.
+  acpi::Aml acpi_node() const;
+
+ private:
+  static constexpr unsigned slots = 32;
+
+  // A window whose accesses are two member functions of the bus.
+  template <auto read_, auto write_>
+  class Window final : public RegisterWindow {
+   public:
+    explicit Window(PciBus& bus) : bus_(bus) {}
+    void read(std::uint64_t offset, std::span<std::byte> data) override { (bus_.*read_)(offset, data); }
+    void write(std::uint64_t offset, std::span<const std::byte> data) override {
+      (bus_.*write_)(offset, data);
+    }
+
+   private:
+    PciBus& bus_;
+  };
+
+  void read_ecam(std::uint64_t offset, std::span<std::byte> data);
+  void write_ecam(std::uint64_t offset, std::span<const std::byte> data);
+  void read_address_port(std::uint64_t offset, std::span<std::byte> data);
+  void write_address_port(std::uint64_t offset, std::span<const std::byte> data);
+  void read_data_port(std::uint64_t offset, std::span<std::byte> data);
+  void write_data_port(std::uint64_t offset, std::span<const std::byte> data);
+
+  // address: of ECAM, relative to the bus's first byte. Under the mutex.
+  void read_config(std::uint64_t address, std::span<std::byte> data);
+  void write_config(std::uint64_t address, std::span<const std::byte> data);
+  PciFunction* find(std::uint64_t address, std::size_t size) const;
+  std::uint64_t allocate(std::uint64_t size);
+
+  PciLayout layout_;
+  AddressDecoder& mmio_;
+  std::uint64_t next32_;
+  std::uint64_t next64_;
+  PciFunction host_bridge_;
+  std::mutex mutex_;  // guards all below, and every function's configuration space
+  std::array<PciFunction*, slots> functions_{};
+  std::uint32_t selected_ = 0;  // the word at port 0xcf8
+  Window<&PciBus::read_ecam, &PciBus::write_ecam> ecam_{*this};
+  Window<&PciBus::read_address_port, &PciBus::write_address_port> address_port_{*this};
+  Window<&PciBus::read_data_port, &PciBus::write_data_port> data_port_{*this};
+  std::array<AddressDecoder::Mapping, 3> mappings_;
+};
+
+}  // namespace hum::pci
