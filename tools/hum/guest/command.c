@@ -69,17 +69,19 @@ static bool host_connected(int port) {
 // that the host has not opened counts as one that it has closed.
 static int open_port(const char* name, int patience) {
   char device[300];
-  for (int waited = 0; !find_port(name, device, sizeof device); ++waited) {
-    if (waited == 10000) fatal("no virtio-console port named '%s' after 10 s", name);
+  long long end = now() + 10000;
+  while (!find_port(name, device, sizeof device)) {
+    if (now() > end) fatal("no virtio-console port named '%s' after 10 s", name);
     wait_a_moment();
   }
   int port = -1;
   // The name may be there before the node.
-  for (int waited = 0; (port = open(device, O_RDWR | O_NONBLOCK | O_CLOEXEC)) < 0; ++waited) {
-    if (waited == 1000) fatal("cannot open the port '%s' (%s): %s", name, device, strerror(errno));
+  while ((port = open(device, O_RDWR | O_NONBLOCK | O_CLOEXEC)) < 0) {
+    if (now() > end) fatal("cannot open the port '%s' (%s): %s", name, device, strerror(errno));
     wait_a_moment();
   }
-  for (int waited = 0; waited < patience && !host_connected(port); ++waited) wait_a_moment();
+  end = now() + patience;
+  while (!host_connected(port) && now() < end) wait_a_moment();
   return port;
 }
 

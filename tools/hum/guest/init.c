@@ -45,6 +45,12 @@ noreturn void fatal(const char* format, ...) {
   finish(hum_exit_failure);
 }
 
+long long now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
+}
+
 void wait_a_moment(void) {
   const struct timespec moment = {.tv_nsec = 1000000};
   nanosleep(&moment, NULL);

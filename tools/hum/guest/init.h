@@ -16,6 +16,9 @@ noreturn void finish(int code);
 // Says on the console what went wrong and finishes with hum_exit_failure. (init.c)
 __attribute__((format(printf, 1, 2))) noreturn void fatal(const char* format, ...);
 
+// Milliseconds since the kernel started. (init.c)
+long long now(void);
+
 // Sleeps a millisecond: the step of everything that waits for a device. (init.c)
 void wait_a_moment(void);
 

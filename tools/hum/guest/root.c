@@ -35,7 +35,7 @@ static bool mount_disk(const char* device, const char* folder, unsigned long fla
   int reason = ENODEV;
   while ((line = strsep(&rest, "\n")) != NULL) {
     if (*line != '\t') continue;  // "nodev NAME"
-    if (mount(device, folder, line + 1, flags, options) == 0) return true;
+    if (mount(device, folder, line + 1, flags | MS_SILENT, options) == 0) return true;
     if (errno != EINVAL) reason = errno;
   }
   errno = reason;
@@ -71,8 +71,8 @@ bool switch_to_root_disk(void) {
   const char* device = kernel_option("root");
   if (device == NULL) return false;
   if (*device != '/') fatal("root=%s: only a path such as /dev/vda is understood", device);
-  for (int waited = 0; access(device, F_OK) != 0; ++waited) {
-    if (waited == 10000) fatal("root=%s: no such device after 10 s; is the disk attached?", device);
+  for (const long long end = now() + 10000; access(device, F_OK) != 0;) {
+    if (now() > end) fatal("root=%s: no such device after 10 s; is the disk attached?", device);
     wait_a_moment();
   }
   // Of ro and rw the kernel takes the last; whoever gives both gets the safe one.
