@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "devices/block/temporary_file.h"
+#include "devices/temporary_file.h"
 #include "devices/virtio_testing.h"
 #include "vmm/base/testing.h"
 #include "vmm/virtio/fake_driver.h"

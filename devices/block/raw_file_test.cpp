@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-#include "devices/block/temporary_file.h"
+#include "devices/temporary_file.h"
 #include "devices/virtio_testing.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/testing.h"

@@ -74,7 +74,8 @@ HostEnd::Transfer outcome(ssize_t count) {
 
 }  // namespace
 
-HostEnd::HostEnd(int number) : fd_(Fd::duplicate(number)) {
+HostEnd::HostEnd(int number)
+    : fd_(Fd::duplicate(number)), surely_fits_(::isatty(number) == 1 ? 1 : PIPE_BUF) {
   struct stat status;
   if (::fstat(fd_.get(), &status) != 0)
     throw HostError(errno, "look at descriptor " + std::to_string(number));
@@ -99,7 +100,7 @@ HostEnd::Transfer HostEnd::read(std::span<const iovec> to) {
 }
 
 HostEnd::Transfer HostEnd::write(std::span<const iovec> from, std::size_t offset) {
-  Window window(from, offset, manner_ == Manner::asking ? PIPE_BUF : most_per_call);
+  Window window(from, offset, manner_ == Manner::asking ? surely_fits_ : most_per_call);
   if (manner_ == Manner::socket) {
     const msghdr message = window.message();
     return outcome(::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL));

@@ -37,13 +37,14 @@ class HostEnd {
   enum class Manner : std::uint8_t {
     direct,  // a call returns at once: a regular file, or a descriptor of our own that does not wait
     socket,  // a call can be told not to wait
-    asking,  // ask for readiness first, and then write no more than a pipe with any room takes
+    asking,  // ask for readiness first, and then write no more than surely fits
   };
 
   bool ready(short events) const;
 
   Fd fd_;
   Manner manner_ = Manner::asking;
+  std::size_t surely_fits_;  // bytes, when ready: a pipe takes PIPE_BUF, a terminal has room for one
 };
 
 }  // namespace hum

@@ -29,9 +29,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* instead = "or give a kernel with --kernel FILE and --initrd FILE";
 constexpr const char* need_apt =
-    "this needs a Debian host with apt; else give --kernel FILE and --initrd FILE";
+    "this needs a Debian host with apt and its lists ('apt-get update'); else give --kernel FILE and "
+    "--initrd FILE";
 constexpr const char* need_dpkg =
     "this needs the program of the package dpkg; else give --kernel FILE and --initrd FILE";
 constexpr std::string_view image_prefix = "linux-image-";
@@ -104,7 +104,7 @@ fs::path download(const std::string& package, const fs::path& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() == ".deb") return entry.path();
   }
-  throw HostError(ENOENT, "find what 'apt-get download " + package + "' has downloaded", instead);
+  throw HostError(ENOENT, "find what 'apt-get download " + package + "' has downloaded", need_apt);
 }
 
 void unpack(const fs::path& deb, const fs::path& folder) {
@@ -122,12 +122,11 @@ std::string real_package(GetOptions::Flavour flavour) {
   const std::string name =
       flavour == GetOptions::Flavour::cloud ? "linux-image-cloud-amd64" : "linux-image-amd64";
   const std::string answer =
-      run_successfully({"apt-cache", "depends", "--no-recommends", "--no-suggests", name}, {},
-                       std::string("see 'apt-get update', ") + instead);
+      run_successfully({"apt-cache", "depends", "--no-recommends", "--no-suggests", name}, {}, need_apt);
   const std::string package =
       std::string(image_prefix) + line_value(answer, "  Depends: " + std::string(image_prefix));
   if (package == image_prefix) {
-    throw HostError(ENOENT, "find the kernel that the package " + name + " stands for", instead);
+    throw HostError(ENOENT, "find the kernel that the package " + name + " stands for", need_apt);
   }
   return package;
 }

@@ -177,7 +177,7 @@ class Loader {
     return {image.command_line_limit(), image.initrd_end(), image.header()};
   }
 
-  // lz4 unpacks faster than the file can be hashed and its unpacked form read, so it is never cached.
+  // Unpacking lz4 takes no longer than hashing the file and reading its unpacked form, so it is never cached.
   void load_payload(const BzImage& image, const PackedImage& payload) {
     result_.compression = to_string(payload.compression);
     ElfUnpacker unpacker(file_, memory_, space_, payload.unpacked_size);

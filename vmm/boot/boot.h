@@ -42,7 +42,7 @@ struct BootRequest {
   BootProtocol protocol = BootProtocol::automatic;
   std::vector<BootModule> modules;
   std::uint64_t acpi_rsdp = 0;  // guest address; 0: none
-  std::string cache_folder;     // for unpacked kernels; empty: no cache. Made if missing
+  std::string cache_folder;     // for unpacked kernels but lz4 ones; empty: no cache. Made if missing
   bool fresh_memory = false;    // all usable RAM still reads as zero, so a kernel's BSS need not be cleared
   bool want_digest = false;
 };

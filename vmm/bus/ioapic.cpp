@@ -31,8 +31,8 @@ MsiMessage message_of(std::uint64_t redirection) {
 
 }  // namespace
 
-Ioapic::Ioapic(AddressDecoder& mmio, MsiController& msi)
-    : msi_(msi), mapping_(mmio.map("ioapic", ioapic_base, 0x1000, *this)) {}
+Ioapic::Ioapic(AddressDecoder& mmio, MsiController& msi, std::uint32_t pins)
+    : msi_(msi), pins_(pins), mapping_(mmio.map("ioapic", ioapic_base, 0x1000, *this)) {}
 
 Interrupt& Ioapic::pin(std::uint32_t number) {
   const std::lock_guard lock(mutex_);
@@ -45,7 +45,7 @@ Interrupt& Ioapic::pin(std::uint32_t number) {
 }
 
 std::uint32_t Ioapic::allocate() {
-  for (std::uint32_t number = first_free_pin; number < ioapic_pins; ++number) {
+  for (std::uint32_t number = first_free_pin; number < pins_.size(); ++number) {
     {
       const std::lock_guard lock(mutex_);
       if (pins_[number].interrupt) continue;
@@ -68,8 +68,8 @@ void Ioapic::read(std::uint64_t offset, std::span<std::byte> data) {
   if (selected_ == register_id || selected_ == register_arbitration) {
     value = id_;
   } else if (selected_ == register_version) {
-    value = 0x11 | ((ioapic_pins - 1) << 16);
-  } else if (selected_ - register_redirection < 2 * ioapic_pins) {
+    value = 0x11 | (static_cast<std::uint32_t>(pins_.size() - 1) << 16);
+  } else if (selected_ - register_redirection < 2 * pins_.size()) {
     const std::uint32_t word = selected_ - register_redirection;
     value = static_cast<std::uint32_t>(pins_[word / 2].redirection >> (32 * (word % 2)));
   }
@@ -84,7 +84,7 @@ void Ioapic::write(std::uint64_t offset, std::span<const std::byte> data) {
   } else if (offset == 0x10 && selected_ == register_id) {
     id_ = value & 0x0f000000;
   } else if (offset == 0x10 && selected_ >= register_redirection &&
-             selected_ - register_redirection < 2 * ioapic_pins) {
+             selected_ - register_redirection < 2 * pins_.size()) {
     const std::uint32_t word = selected_ - register_redirection;
     Pin& pin = pins_[word / 2];
     const unsigned shift = 32 * (word % 2);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "vmm/bus/address_decoder.h"
 #include "vmm/bus/interrupts.h"
@@ -13,15 +13,16 @@
 namespace hum {
 
 inline constexpr std::uint64_t ioapic_base = 0xfec00000;
-inline constexpr std::uint32_t ioapic_pins = 24;
+inline constexpr std::uint32_t ioapic_pins = 24;  // at most
 
 // An I/O APIC (82093AA datasheet, section 3): each pin that a device asked for is a message interrupt which
 // the redirection entry programs. All pins are edge-triggered; an entry programmed as level delivers the same
 // and never shows remote IRR. What is triggered while a pin is masked is delivered when it is unmasked.
 class Ioapic final : public RegisterWindow, public IrqPins {
  public:
-  // Maps its window. msi and mmio outlive it.
-  Ioapic(AddressDecoder& mmio, MsiController& msi);
+  // Maps its window. pins: 1 to ioapic_pins; guests touch every pin several times as they start, each an exit,
+  // so a machine has no more than it needs. msi and mmio outlive it.
+  Ioapic(AddressDecoder& mmio, MsiController& msi, std::uint32_t pins = ioapic_pins);
 
   Interrupt& pin(std::uint32_t number) override;
   std::uint32_t allocate() override;
@@ -41,7 +42,7 @@ class Ioapic final : public RegisterWindow, public IrqPins {
   std::mutex mutex_;  // guards all below
   std::uint32_t selected_ = 0;
   std::uint32_t id_ = 0;
-  std::array<Pin, ioapic_pins> pins_;
+  std::vector<Pin> pins_;
   AddressDecoder::Mapping mapping_;
 };
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/probe.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <limits>
 
 #include "vmm/base/errors.h"
 #include "vmm/kvm/kvm_vm.h"
@@ -15,6 +17,7 @@ namespace hum {
 namespace {
 
 constexpr std::uint16_t loops = 2000;
+constexpr int most_runs = 4;
 constexpr double instructions = 2.0 * loops + 2;
 
 // mov ecx, loops; 1: dec ecx; jnz 1b; hlt
@@ -31,14 +34,19 @@ double supervisor_nanoseconds_per_instruction(const Kvm& kvm) {
   KvmVm vm(kvm);
   for (const MemoryRegion& region : memory.regions()) vm.add(region.range, region.host, false);
   Vcpu vcpu(vm, 0, SIGRTMIN);
-  vcpu.set_start({.rip = page.begin.value, .cr0 = 1});
   AddressDecoder ports;
   AddressDecoder mmio;
-  const auto begin = std::chrono::steady_clock::now();
-  if (vcpu.run(ports, mmio) != VcpuEnd::halted)
-    throw HostError(EIO, "run a probe program under KVM: " + vcpu.detail());
-  const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - begin;
-  return taken.count() / instructions;
+  // The first runs pay for page faults, and translation where the host itself is emulated: the best counts.
+  double best = std::numeric_limits<double>::max();
+  for (int run = 0; run < most_runs && best > emulated_supervisor_nanoseconds; ++run) {
+    vcpu.set_start({.rip = page.begin.value, .cr0 = 1});
+    const auto begin = std::chrono::steady_clock::now();
+    if (vcpu.run(ports, mmio) != VcpuEnd::halted)
+      throw HostError(EIO, "run a probe program under KVM: " + vcpu.detail());
+    const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - begin;
+    best = std::min(best, taken.count() / instructions);
+  }
+  return best;
 }
 
 }  // namespace hum

@@ -5,8 +5,8 @@
 
 namespace hum {
 
-// Nanoseconds that one instruction at CPL 0 takes, measured by running a short loop in a throw-away VM (about
-// a millisecond where KVM emulates). Throws HostError.
+// Nanoseconds that one instruction at CPL 0 takes, measured by running a short loop in a throw-away VM, a few
+// milliseconds where KVM emulates. Throws HostError.
 double supervisor_nanoseconds_per_instruction(const Kvm& kvm);
 
 // A KVM without hardware virtualization emulates supervisor code, about a thousand times slower than the

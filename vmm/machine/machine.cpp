@@ -22,6 +22,7 @@ constexpr std::uint32_t msr_misc_enable = 0x1a0;
 constexpr std::uint64_t misc_enable_fast_strings = 1;
 constexpr std::uint32_t msr_mtrr_default_type = 0x2ff;
 constexpr std::uint64_t mtrr_enabled_write_back = (1 << 11) | 6;
+constexpr std::uint32_t pins_with_pci = 16;  // virtio devices take none there
 constexpr int kick_signal_offset = 4;  // from SIGRTMIN, away from what libraries like to take
 
 const VmConfig& checked(const VmConfig& config) {
@@ -69,7 +70,7 @@ std::unique_ptr<IrqPins> Machine::create_irqchip(const VmConfig& config) {
   for (const MemoryRegion& region : memory_.regions()) vm_.add(region.range, region.host, false);
   if (config.irqchip == Irqchip::split) {
     vm_.create_split_irqchip();
-    return std::make_unique<Ioapic>(mmio_, vm_);
+    return std::make_unique<Ioapic>(mmio_, vm_, transport_ == Transport::pci ? pins_with_pci : ioapic_pins);
   }
   vm_.create_full_irqchip();
   return std::make_unique<KernelIrqPins>(vm_);
@@ -131,6 +132,11 @@ void Machine::load(const VmConfig& config) {
   for (const auto& vcpu : vcpus_) apic_ids.push_back(vcpu->id());
   tables.apic_ids = apic_ids;
   tables.legacy_pic = config.irqchip == Irqchip::kernel;
+  const auto has = [&](std::string_view kind) {
+    return std::any_of(config.devices.begin(), config.devices.end(), [&](const DeviceConfig& each) { return each.kind == kind; });
+  };
+  tables.cmos_clock_present = has("cmos");
+  tables.power_block = has("power");
   if (pci_) {
     tables.mcfg = {.base = layout::ecam_begin, .first_bus = 0, .last_bus = 0};
     nodes_.push_back(pci_->acpi_node());

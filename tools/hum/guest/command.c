@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "tools/hum/guest/init.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +16,6 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
-
-#include "tools/hum/guest/init.h"
 
 // Bytes under way from one descriptor to another, both non-blocking and owned. `to` is -1 once it has ended;
 // `from` is -1 once nothing more comes while the rest is being written.
