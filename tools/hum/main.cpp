@@ -10,6 +10,7 @@
 #include "tools/hum/devices_command.h"
 #include "tools/hum/exit_codes.h"
 #include "tools/hum/kernel_command.h"
+#include "tools/hum/probe_command.h"
 #include "tools/hum/run_command.h"
 #include "vmm/base/errors.h"
 
@@ -41,6 +42,8 @@ int dispatch(std::vector<std::string> arguments) {
   hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
                               code);
+  hum::add_probe_command(
+      *app.add_subcommand("probe", "Tell whether KVM runs a distribution's kernel at full speed"), code);
   std::string shell;
   CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for a shell");
   completion.add_option("shell", shell, "bash, zsh or fish")->required();

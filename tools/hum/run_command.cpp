@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -73,14 +74,27 @@ struct CommandPorts {
 // What is booted, and how we came to it.
 struct Choice {
   Fd monitor;  // the built-in monitor, if that is it
-  bool linux_guest = true;
+  bool linux_guest =
+      true;  // as far as one can tell: a bzImage, a stored kernel, or what gets an initrd or a root
 };
+
+bool looks_like_linux(const RunOptions& options) {
+  std::array<char, 4> magic{};
+  const Fd file(::open(options.kernel.c_str(), O_RDONLY | O_CLOEXEC));
+  const bool bzimage = ::pread(file.get(), magic.data(), magic.size(), 0x202) == 4 &&
+                       std::string_view(magic.data(), magic.size()) == "HdrS";
+  const auto names_root = [](const std::string& text) { return text.find("root=") != std::string::npos; };
+  return bzimage || !options.initrd.empty() || !options.command.empty() ||
+         names_root(options.cmdline.value_or("")) ||
+         std::any_of(options.append.begin(), options.append.end(), names_root);
+}
 
 Choice choose_kernel(const RunOptions& options, bool command, BootRequest& boot) {
   Choice choice;
   boot.kernel_path = options.kernel;
   boot.initrd_path = options.initrd;
   const bool stored_kernel = options.kernel.empty();
+  choice.linux_guest = stored_kernel || looks_like_linux(options);
   if (stored_kernel || (command && options.initrd.empty())) {
     if (const auto stored = default_kernel()) {
       if (stored_kernel) boot.kernel_path = stored->kernel_path;

@@ -88,8 +88,10 @@ void Session::stop_gently(int signal) {
     exit_code_ = exit_signal + signal;
     vm_.end(EndCause::signal, "signal " + std::to_string(signal));
   };
-  // A second signal, or a machine without a power button, does not wait.
-  if (exit_code_ || !vm_.press_power_button()) return end_now();
+  // A command ends as if the signal had been sent to it; a system is switched off. A second signal, or a
+  // machine without a power button, does not wait.
+  if (options_.control_fd >= 0) tell_command("signal " + std::to_string(signal) + "\n");
+  if (exit_code_ || (!vm_.press_power_button() && options_.control_fd < 0)) return end_now();
   exit_code_ = exit_signal + signal;
   arm(stop_timer_, options_.stop_timeout, end_now);
 }

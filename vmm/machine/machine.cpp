@@ -23,7 +23,7 @@ constexpr std::uint64_t misc_enable_fast_strings = 1;
 constexpr std::uint32_t msr_mtrr_default_type = 0x2ff;
 constexpr std::uint64_t mtrr_enabled_write_back = (1 << 11) | 6;
 constexpr std::uint32_t pins_with_pci = 16;  // virtio devices take none there
-constexpr int kick_signal_offset = 4;  // from SIGRTMIN, away from what libraries like to take
+constexpr int kick_signal_offset = 4;        // from SIGRTMIN, away from what libraries like to take
 
 const VmConfig& checked(const VmConfig& config) {
   const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
@@ -133,7 +133,8 @@ void Machine::load(const VmConfig& config) {
   tables.apic_ids = apic_ids;
   tables.legacy_pic = config.irqchip == Irqchip::kernel;
   const auto has = [&](std::string_view kind) {
-    return std::any_of(config.devices.begin(), config.devices.end(), [&](const DeviceConfig& each) { return each.kind == kind; });
+    return std::any_of(config.devices.begin(), config.devices.end(),
+                       [&](const DeviceConfig& each) { return each.kind == kind; });
   };
   tables.cmos_clock_present = has("cmos");
   tables.power_block = has("power");
