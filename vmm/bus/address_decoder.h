@@ -49,7 +49,7 @@ class AddressDecoder {
   AddressDecoder(const AddressDecoder&) = delete;
   AddressDecoder& operator=(const AddressDecoder&) = delete;
 
-  // name groups windows in counts() and must outlive the decoder. Where windows overlap (a guest may place a
+  // name groups windows in counts(). Where windows overlap (a guest may place a
   // BAR anywhere), the one mapped first answers. The range must not wrap; size is not 0.
   [[nodiscard]] Mapping map(std::string_view name, std::uint64_t base, std::uint64_t size,
                             RegisterWindow& window);
