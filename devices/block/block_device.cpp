@@ -227,7 +227,7 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
 }  // namespace
 
 constinit const DeviceKind block_kind{
-    .name = "block",
+    .name = "disk",
     .help = "a disk from a raw image file or a block device (virtio)",
     .options = block_options,
     .create = DeviceKind::VirtioFactory{create},

@@ -339,9 +339,9 @@ TEST_CASE("a disk is made from its options") {
   CHECK(identify("path=" + file.path() + ",id=0123456789abcdefghij") == "0123456789abcdefghij");
   const std::string too_long = "0123456789abcdefghijk";
   CHECK(
-      contains(config_error_of([&] { identify(file.path() + ",id=" + too_long); }), "block.id '" + too_long));
+      contains(config_error_of([&] { identify(file.path() + ",id=" + too_long); }), "disk.id '" + too_long));
   CHECK(contains(config_error_of([&] { identify(""); }), "'path' is missing"));
-  CHECK(contains(config_error_of([&] { identify(file.path() + ".no"); }), "block.path"));
+  CHECK(contains(config_error_of([&] { identify(file.path() + ".no"); }), "disk.path"));
   const auto shared = machine.create(block_kind, file.path() + ",readonly=on");
   CHECK((shared->features() & 1 << 5) != 0);
   CHECK(machine.create(block_kind, file.path() + ",readonly"));

@@ -167,11 +167,11 @@ TEST_CASE("wrong configurations are refused by name and leave nothing behind") {
   config.boot.initrd_path = "/nowhere";
   CHECK(key_of(config) == "initrd");
   config = config_for("exit_code");
-  config.devices.push_back({"block", "/nowhere"});
-  CHECK(key_of(config) == "block.path");
+  config.devices.push_back({"disk", "/nowhere"});
+  CHECK(key_of(config) == "disk.path");
   config = config_for("exit_code");
-  config.devices.push_back({"block", image("exit_code") + ",colour=red"});
-  CHECK(key_of(config) == "block");
+  config.devices.push_back({"disk", image("exit_code") + ",colour=red"});
+  CHECK(key_of(config) == "disk");
   config = config_for("exit_code");
   config.memory = 1ull << 50;
   CHECK(key_of(config) == "memory");

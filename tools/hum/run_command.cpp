@@ -257,7 +257,7 @@ int run(const RunOptions& options) {
   if (choice.linux_guest && (command || options.initrd.empty()) && !config.boot.initrd_path.empty())
     config.boot.extra_initrd = job_archive(job_of(options, terminal));
   config.devices = standard_devices();
-  for (const std::string& disk : options.disks) config.devices.push_back({"block", disk});
+  for (const std::string& disk : options.disks) config.devices.push_back({"disk", disk});
   if (options.random) config.devices.push_back({"rng", ""});
   if (command) {
     ports.emplace(terminal);

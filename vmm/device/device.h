@@ -53,7 +53,7 @@ class PlatformDevice {
   virtual bool press_power_button() { return false; }
 };
 
-// One device of a VM as it was asked for: "block" and "disk.img,readonly=on".
+// One device of a VM as it was asked for: "disk" and "disk.img,readonly=on".
 struct DeviceConfig {
   std::string kind;
   std::string options;
@@ -64,7 +64,7 @@ struct DeviceKind {
   using PlatformFactory = std::unique_ptr<PlatformDevice> (*)(const OptionValues&, DeviceContext&);
   using VirtioFactory = std::unique_ptr<virtio::VirtioDevice> (*)(const OptionValues&, DeviceContext&);
 
-  std::string_view name;  // as on the command line: "block"
+  std::string_view name;  // as on the command line: "disk"
   std::string_view help;
   std::span<const OptionSpec> options;
   std::variant<PlatformFactory, VirtioFactory> create;  // throws ConfigError, HostError

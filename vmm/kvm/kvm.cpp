@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/kvm/kvm.h"
 
+#include <cpuid.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -26,6 +27,14 @@ std::string fix_for(int error) {
     default:
       return {};
   }
+}
+
+// KVM names the leaves of the processor's brand but leaves them empty: it is the host's.
+void fill_in_brand(kvm_cpuid_entry2& leaf) {
+  constexpr std::uint32_t first = 0x80000002;
+  constexpr std::uint32_t last = 0x80000004;
+  if (leaf.function >= first && leaf.function <= last && (leaf.eax | leaf.ebx | leaf.ecx | leaf.edx) == 0)
+    __get_cpuid(leaf.function, &leaf.eax, &leaf.ebx, &leaf.ecx, &leaf.edx);
 }
 
 }  // namespace
@@ -80,7 +89,9 @@ std::vector<kvm_cpuid_entry2> Kvm::supported_cpuid() const {
   auto* table = reinterpret_cast<kvm_cpuid2*>(storage.data());
   table->nent = most;
   require_ioctl("read the CPUID leaves that KVM supports", fd_.get(), KVM_GET_SUPPORTED_CPUID, table);
-  return {table->entries, table->entries + table->nent};
+  std::vector<kvm_cpuid_entry2> leaves(table->entries, table->entries + table->nent);
+  for (kvm_cpuid_entry2& leaf : leaves) fill_in_brand(leaf);
+  return leaves;
 }
 
 }  // namespace hum
