@@ -139,9 +139,8 @@ Job job_of(const RunOptions& options, bool terminal) {
   return job;
 }
 
-void warn_if_emulated(const VmConfig& config) {
-  const Kvm kvm = config.kvm_fd >= 0 ? Kvm(config.kvm_fd) : Kvm();
-  if (supervisor_nanoseconds_per_instruction(kvm) < emulated_supervisor_nanoseconds) return;
+void warn_if_emulated() {
+  if (supervisor_nanoseconds_per_instruction(Kvm()) < emulated_supervisor_nanoseconds) return;
   std::fputs(
       "hum: warning: this host's KVM emulates kernel code, about a thousand times slower than hardware: a "
       "distribution's kernel will not get to its first message here; run it in the lab: tools/lab hum run "
@@ -268,7 +267,6 @@ int run(const RunOptions& options) {
     config.devices.push_back(
         {device.substr(0, comma), comma == std::string::npos ? "" : device.substr(comma + 1)});
   }
-  if (choice.linux_guest) warn_if_emulated(config);
 
   block_session_signals();
   SessionOptions session;
@@ -282,6 +280,7 @@ int run(const RunOptions& options) {
                          : options.verbosity == 1 ? LogLevel::info
                                                   : LogLevel::warning;
   Vm vm(std::move(config), all_devices(), Log(log_to_stderr, level));
+  if (choice.linux_guest) warn_if_emulated();
   const int code = Session(vm, std::move(session)).run();
   report_end(vm.wait(), console == SessionOptions::Console::stdio);
   return code;

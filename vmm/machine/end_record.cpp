@@ -35,9 +35,11 @@ std::string utc_now() {
   ::clock_gettime(CLOCK_REALTIME, &now);
   tm parts{};
   ::gmtime_r(&now.tv_sec, &parts);
-  std::array<char, 40> text{};
-  const std::size_t size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text.data() + size, text.size() - size, ".%03ldZ", now.tv_nsec / 1'000'000);
+  // Not strftime, which reads the time zone's files.
+  std::array<char, 80> text{};
+  std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", parts.tm_year + 1900,
+                parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                now.tv_nsec / 1'000'000);
   return text.data();
 }
 
