@@ -31,6 +31,10 @@ const VmConfig& checked(const VmConfig& config) {
   if (config.memory > host)
     throw ConfigError("memory", format_size(config.memory), "is more than the host has",
                       "give at most " + format_size(host >> 20 << 20));
+  constexpr std::uint64_t huge_page = 2 << 20;
+  if (config.backing.hugepages && config.memory % huge_page != 0)
+    throw ConfigError("memory", format_size(config.memory), "is not a whole number of huge pages",
+                      "give a multiple of 2M, or leave --hugepages out");
   return config;
 }
 

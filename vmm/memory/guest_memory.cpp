@@ -30,6 +30,28 @@ std::string describe(GuestAddress address, std::uint64_t size) {
          " bytes is outside of guest memory";
 }
 
+constexpr std::uint64_t huge_page = 2 << 20;
+constexpr std::uint64_t small_pages = 4 << 20;
+
+// Maps at a multiple of a huge page, so that the guest's large pages can be the host's too. Null with errno.
+std::byte* map_aligned(std::uint64_t size, int flags, int fd) {
+  void* const reserved =
+      ::mmap(nullptr, size + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(reserved);
+  const std::uint64_t head = -reinterpret_cast<std::uintptr_t>(reserved) % huge_page;
+  void* const mapped = ::mmap(begin + head, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+  const int error = errno;
+  if (mapped == MAP_FAILED) {
+    ::munmap(begin, size + huge_page);
+    errno = error;
+    return nullptr;
+  }
+  if (head != 0) ::munmap(begin, head);
+  ::munmap(begin + head + size, huge_page - head);
+  return begin + head;
+}
+
 }  // namespace
 
 GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backing) {
@@ -51,15 +73,19 @@ GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backi
   }
   // Huge pages are reserved at once: a guest that touches one too many would get SIGBUS.
   if (backing.hugepages) flags &= ~MAP_NORESERVE;
-  void* mapped = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, flags, memfd_.get(), 0);
-  if (mapped == MAP_FAILED)
+  std::byte* const mapped = map_aligned(size_, flags, memfd_.get());
+  if (mapped == nullptr)
     throw HostError(errno, "map " + std::to_string(size_ >> 20) + " MiB of guest memory", fix);
+  // Transparent huge pages make loading a kernel and running it faster; a host without them says no. The
+  // first pages stay small: a guest that needs no more starts without two large ones being cleared.
+  if (!backing.hugepages && size_ > small_pages)
+    ::madvise(mapped + small_pages, size_ - small_pages, MADV_HUGEPAGE);
   ::madvise(mapped, size_, MADV_DONTDUMP);
   std::uint64_t offset = 0;
   for (const GuestRange& range : ranges) {
     assert(regions_.empty() ||
            regions_.back().range.begin.value + regions_.back().range.size <= range.begin.value);
-    regions_.push_back({range, static_cast<std::byte*>(mapped) + offset, memfd_.get(), offset});
+    regions_.push_back({range, mapped + offset, memfd_.get(), offset});
     offset += range.size;
   }
 }
