@@ -110,7 +110,7 @@ void BlockDevice::activate(std::uint64_t driver_features, std::vector<virtio::Ac
   // A driver without FLUSH relies on a write being safe once it is answered (5.2.6.2).
   write_through_ = (driver_features & feature_flush) == 0;
   failure_logged_ = false;
-  service_ = std::make_unique<QueueService>("block", std::move(queues), events);
+  service_ = std::make_unique<QueueService>("disk", std::move(queues), events);
   service_->start([this](std::uint16_t index) {
     virtio::VirtQueue* const queue = service_->queue(index);
     service_->drain(index, [&](virtio::DescriptorChain& chain) {

@@ -38,7 +38,8 @@ int dispatch(std::vector<std::string> arguments) {
   app.require_subcommand(1);
   app.fallthrough(false);
   int code = 0;
-  hum::add_run_options(*app.add_subcommand("run", "Boot a VM in the foreground"), run);
+  hum::add_run_options(
+      *app.add_subcommand("run", "Boot a VM in the foreground: hum run [OPTIONS] [-- CMD...]"), run);
   hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
                               code);

@@ -156,6 +156,15 @@ SessionOptions::Console console_mode(const RunOptions& options, bool command) {
   throw ConfigError("console", options.console, "not accepted", "give auto, stdio, none or file=PATH");
 }
 
+// Where unpacked kernels are kept; nowhere for a user without a home.
+std::string unpacked_folder() {
+  try {
+    return (kernel_store_folder().parent_path() / "unpacked").string();
+  } catch (const ConfigError&) {
+    return {};
+  }
+}
+
 // What the user sees when a VM did not end well.
 void report_end(const EndRecord& record, bool console_shown) {
   const bool well = record.cause == EndCause::power_off || record.cause == EndCause::reboot ||
@@ -207,7 +216,9 @@ void add_run_options(CLI::App& app, RunOptions& options) {
                  "any device: KIND[,KEY=VALUE...]; 'hum devices' lists the kinds; may be repeated")
       ->type_name("SPEC")
       ->group("Devices");
-  app.add_flag("!--no-rng", options.random, "leave out the entropy device")->group("Devices");
+  app.add_flag_callback(
+         "--no-rng", [&options] { options.random = false; }, "leave out the entropy device")
+      ->group("Devices");
   app.add_option("--console", options.console,
                  "where the serial console goes: auto, stdio, none or file=PATH (auto: stdio, or none with a "
                  "command)")
@@ -249,7 +260,7 @@ int run(const RunOptions& options) {
     config.boot.modules.push_back(
         {module.substr(0, equals), equals == std::string::npos ? module : module.substr(equals + 1)});
   }
-  config.boot.cache_folder = (kernel_store_folder().parent_path() / "unpacked").string();
+  config.boot.cache_folder = unpacked_folder();
 
   const bool terminal = command && ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
   std::optional<CommandPorts> ports;

@@ -7,6 +7,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -56,8 +57,11 @@ void Session::open_console() {
     output_.emplace(vm_.console(), console_file_.get(), vm_.end_fd());
   } else if (options_.console == SessionOptions::Console::stdio) {
     output_.emplace(vm_.console(), STDOUT_FILENO, vm_.end_fd());
-    input_.emplace(loop_, vm_.console(), STDIN_FILENO, typed,
-                   [this] { vm_.end(EndCause::killed, "Ctrl-A x"); });
+    input_thread_.emplace("hum-input");
+    input_thread_->call([&] {
+      input_.emplace(input_thread_->loop(), vm_.console(), STDIN_FILENO, typed,
+                     [this] { vm_.end(EndCause::killed, "Ctrl-A x"); });
+    });
   }
 }
 
@@ -70,6 +74,14 @@ void Session::arm(const Fd& timer, unsigned seconds, std::function<void()> actio
                 loop_.unwatch(fd);
                 action();
               });
+}
+
+// The guest says "ready" when the command has started; until then a signal is for the VM.
+void Session::hear_command() {
+  std::array<char, 256> said;
+  const ssize_t count = ::recv(options_.control_fd, said.data(), said.size(), MSG_DONTWAIT);
+  if (count > 0) command_runs_ = true;
+  if (count == 0) loop_.unwatch(options_.control_fd);
 }
 
 void Session::tell_command(const std::string& line) {
@@ -90,8 +102,8 @@ void Session::stop_gently(int signal) {
   };
   // A command ends as if the signal had been sent to it; a system is switched off. A second signal, or a
   // machine without a power button, does not wait.
-  if (options_.control_fd >= 0) tell_command("signal " + std::to_string(signal) + "\n");
-  if (exit_code_ || (!vm_.press_power_button() && options_.control_fd < 0)) return end_now();
+  if (command_runs_) tell_command("signal " + std::to_string(signal) + "\n");
+  if (exit_code_ || (!vm_.press_power_button() && !command_runs_)) return end_now();
   exit_code_ = exit_signal + signal;
   arm(stop_timer_, options_.stop_timeout, end_now);
 }
@@ -102,7 +114,7 @@ void Session::on_signal() {
     const int signal = static_cast<int>(info.ssi_signo);
     if (signal == SIGWINCH) {
       send_window_size();
-    } else if ((signal == SIGINT || signal == SIGQUIT) && options_.control_fd >= 0) {
+    } else if ((signal == SIGINT || signal == SIGQUIT) && command_runs_) {
       tell_command("signal " + std::to_string(signal) + "\n");
     } else {
       stop_gently(signal);
@@ -114,6 +126,8 @@ int Session::run() {
   open_console();
   send_window_size();
   loop_.watch(signals_.get(), EventLoop::Interest::readable, [this] { on_signal(); });
+  if (options_.control_fd >= 0)
+    loop_.watch(options_.control_fd, EventLoop::Interest::readable, [this] { hear_command(); });
   loop_.watch(vm_.end_fd(), EventLoop::Interest::readable, [this] { loop_.stop(); });
   if (options_.timeout != 0)
     arm(timeout_timer_, options_.timeout, [this] {
@@ -124,7 +138,7 @@ int Session::run() {
   loop_.run();
   loop_.unwatch(vm_.end_fd());
   const EndRecord& record = vm_.wait();
-  input_.reset();
+  if (input_thread_) input_thread_->call([this] { input_.reset(); });
   output_.reset();
   terminal_.reset();
   // A guest that obeyed the power button has ended well: its own end counts.

@@ -40,6 +40,7 @@ class Session {
   void open_console();
   void on_signal();
   void stop_gently(int signal);
+  void hear_command();
   void tell_command(const std::string& line);
   void send_window_size();
   void arm(const Fd& timer, unsigned seconds, std::function<void()> action);
@@ -53,7 +54,9 @@ class Session {
   Fd console_file_;
   std::optional<RawTerminal> terminal_;
   std::optional<ConsoleOutput> output_;
+  std::optional<IoThread> input_thread_;  // its own: the guest may make the console wait, never the signals
   std::optional<ConsoleInput> input_;
+  bool command_runs_ = false;
   std::optional<int> exit_code_;  // where the reason for the end is ours
 };
 

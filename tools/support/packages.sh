@@ -11,8 +11,7 @@
 # To compile everything and run the unit tests.
 # shellcheck disable=SC2034 # the arrays are used by name
 HUM_BUILD_PACKAGES=(
-  g++ cmake ninja-build 'pkg-config|pkgconf' git ccache binutils linux-libc-dev
-  libfmt-dev libcli11-dev nlohmann-json3-dev catch2 liburing-dev nettle-dev
+  g++ cmake ninja-build 'pkg-config|pkgconf' git ccache binutils linux-libc-dev libcli11-dev nlohmann-json3-dev catch2 nettle-dev
   zlib1g-dev liblzma-dev libbz2-dev libzstd-dev liblz4-dev
 )
 

@@ -48,7 +48,7 @@ void ConsoleHub::write(std::span<const std::byte> output) {
 
 bool ConsoleHub::send(std::span<const std::byte> input) {
   {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(input_mutex_);
     if (input.size() > input_capacity - input_.size()) return false;
     input_.insert(input_.end(), input.begin(), input.end());
   }
@@ -58,7 +58,7 @@ bool ConsoleHub::send(std::span<const std::byte> input) {
 }
 
 std::size_t ConsoleHub::take_input(std::span<std::byte> to) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(input_mutex_);
   const std::size_t count = std::min(to.size(), input_.size());
   std::copy_n(input_.begin(), count, to.begin());
   input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(count));

@@ -58,11 +58,12 @@ class ConsoleHub {
  private:
   static constexpr std::size_t input_capacity = 4096;
 
-  mutable std::mutex mutex_;  // guards ring, readers and input; held while readers are called
+  mutable std::mutex mutex_;  // guards ring and readers; held while readers are called
   std::size_t capacity_;
   std::vector<std::byte> ring_;  // grows up to capacity_, then wraps at start_
   std::size_t start_ = 0;
   std::list<Reader> readers_;
+  std::mutex input_mutex_;  // guards input_
   std::vector<std::byte> input_;
   std::mutex input_ready_mutex_;  // guards input_ready_; held while it is called
   InputReady input_ready_;

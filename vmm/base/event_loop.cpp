@@ -7,6 +7,7 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <condition_variable>
 #include <csignal>
 #include <future>
 #include <memory>
@@ -116,11 +117,20 @@ IoThread::~IoThread() {
 
 void IoThread::call(const std::function<void()>& work) {
   if (std::this_thread::get_id() == thread_.get_id()) return work();
-  // The loop shares the task: the caller may be back before the task's last step is over.
-  const auto task = std::make_shared<std::packaged_task<void()>>([&work] { work(); });
-  std::future<void> done = task->get_future();
-  loop_.post([task] { (*task)(); });
-  done.get();
+  std::packaged_task<void()> task(work);  // keeps an exception for the caller
+  std::future<void> result = task.get_future();
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool done = false;
+  loop_.post([&] {
+    task();
+    const std::lock_guard lock(mutex);
+    done = true;
+    changed.notify_one();
+  });
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return done; });
+  result.get();
 }
 
 std::thread start_thread(const std::string& name, std::function<void()> body) {

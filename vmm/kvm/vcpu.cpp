@@ -170,6 +170,9 @@ VcpuEnd Vcpu::run(AddressDecoder& ports, AddressDecoder& mmio) {
       case KVM_EXIT_IRQ_WINDOW_OPEN:
         count(Exit::interrupted);
         break;
+      case KVM_EXIT_IOAPIC_EOI:  // a guest may mark any message as level-triggered; nobody waits for its end
+        count(Exit::other);
+        break;
       case KVM_EXIT_SHUTDOWN:
         return VcpuEnd::triple_fault;
       case KVM_EXIT_SYSTEM_EVENT:

@@ -20,6 +20,7 @@ set -uo pipefail
 
 : "${HUM:?the hum program}"
 scenario_folder=$(mktemp -d /tmp/scenario.XXXXXX)
+exec {never}<> <(:) # for pauses without a process: those are slow to start in the lab
 failed_guests=0
 guest_count=0
 
@@ -49,12 +50,12 @@ launch() {
 
 await() {
   local end=$((SECONDS + $1))
-  until grep -qaF -- "$2" "$guest/out"; do
+  until [[ $(tr -d '\0' <"$guest/out") == *"$2"* ]]; do
     if ((SECONDS >= end)) || ! kill -0 "$hum" 2>/dev/null; then
       problems+=("no '$2' within $1 s")
       return 1
     fi
-    sleep 0.2
+    read -rt 0.3 -u "$never"
   done
 }
 
@@ -69,7 +70,7 @@ finish() {
       problems+=("not at its end after $1 s")
       kill -KILL "$hum"
     fi
-    sleep 0.2
+    read -rt 0.3 -u "$never"
   done
   wait "$hum"
   code=$?

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""User-space exits until a stock kernel runs init's first instruction, counted in the lab."""
+
+import json
+import os
+import subprocess
+
+from bench.report import NotMeasured, table
+from bench.setting import first_line
+
+LIMIT_MMIO = 300
+LIMIT_PER_FUNCTION = 250
+FUNCTIONS = 2  # over PCI: the host bridge and the entropy device that hum run adds
+LIMIT = 400    # seconds for both boots
+
+SCRIPT = """
+for transport in mmio pci; do
+  timeout -k 5 150 bin/hum run --transport $transport --initrd guest-tests/exit_init.cpio --console none \
+    --record /scratch/$transport.json || echo "over $transport hum ended with $?" >&2
+done
+"""
+
+
+def boot_both(setting):
+    """The records of one boot over MMIO and one over PCI."""
+    setting.image("exit_init.cpio")
+    if not first_line([setting.hum, "kernel", "list"]):
+        raise NotMeasured("there is no stock kernel: hum kernel get fetches one")
+    command = [setting.repository / "tools" / "lab", "--scratch", setting.scratch, "--timeout", LIMIT]
+    if "HUM_CACHE" in os.environ:
+        command += ["--env", "HUM_CACHE"]
+    command += ["sh", "-c", SCRIPT]
+    done = subprocess.run([str(word) for word in command], cwd=setting.build, stdin=subprocess.DEVNULL,
+                          capture_output=True, env=os.environ | {"HUM_BUILD_DIR": str(setting.build)}, check=False)
+    last = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    records = {}
+    for transport in ("mmio", "pci"):
+        path = setting.scratch / f"{transport}.json"
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if record.get("cause") != "debug-exit":
+            raise NotMeasured(f"over {transport} the kernel did not get to init: {record.get('cause', 'no record')} {last}")
+        records[transport] = record
+    return records
+
+
+def count(record):
+    """Exits by reason and by window, the windows' remainder, and the total without the serial port."""
+    reasons = dict(record["exits"])
+    windows = {name: window["reads"] + window["writes"] for name, window in record["windows"].items()}
+    windows["nothing there"] = sum(reasons.values()) - reasons.get("interrupted", 0) - reasons.get("other", 0) - sum(windows.values())
+    return reasons, windows, sum(reasons.values()) - windows.get("serial", 0)
+
+
+def measure(setting, report):
+    records = boot_both(setting)
+    counted = {transport: count(record) for transport, record in records.items()}
+    tables = []
+    for index, title in ((0, "reason"), (1, "window")):
+        names = sorted(set().union(*(numbers[index] for numbers in counted.values())))
+        rows = [[name] + [numbers[index].get(name, "") for numbers in counted.values()] for name in names]
+        if index == 1:
+            rows = [row for row in rows if any(row[1:])]
+            rows.append(["**all but serial**"] + [f"**{numbers[2]}**" for numbers in counted.values()])
+        tables.append(table([title, "MMIO", "PCI"], rows))
+    text = ("A stock kernel (" + records["mmio"]["kernel"]["digest"][:19] + "...) in the lab, from its entry until init's "
+            "first instruction writes to the exit port; hum's usual devices. Console output is set aside: all accesses to the "
+            f"serial port.\n\nLimits: {LIMIT_MMIO} over MMIO, {LIMIT_MMIO} + {LIMIT_PER_FUNCTION} for each of {FUNCTIONS} "
+            "functions over PCI (host bridge, virtio-rng).\n\n" + "\n\n".join(tables))
+    report.section("exits", "Exits until init", text, {t: {"exits": r["exits"], "windows": r["windows"]} for t, r in records.items()})
+    report.figure("exits until init over MMIO", counted["mmio"][2], LIMIT_MMIO)
+    report.figure("exits until init over PCI", counted["pci"][2], LIMIT_MMIO + FUNCTIONS * LIMIT_PER_FUNCTION)

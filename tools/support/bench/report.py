@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is printed: sections as they are measured, the table of figures and targets at the end."""
+
+import os
+
+
+class NotMeasured(Exception):
+    """A figure or a contender that cannot be had here; the text says why."""
+
+
+def milliseconds(seconds):
+    value = seconds * 1000
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def table(header, rows):
+    """A Markdown table; every column but the first is aligned to the right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+class Report:
+    """Prints to standard output and keeps everything for --json in `data`."""
+
+    def __init__(self, machine):
+        self.data = {"machine": machine, "sections": {}, "figures": []}
+        self._print("# Figures\n\n" + "\n".join(f"- {key}: {value}" for key, value in machine.items()))
+
+    @staticmethod
+    def _print(text):
+        print(text + "\n", flush=True)
+
+    def section(self, name, title, text, data):
+        self.data["sections"][name] = data
+        self._print(f"## {title}\n\n{text}")
+
+    def figure(self, name, value, limit, unit="", at_least=False, note=""):
+        """One line of the table at the end; value None is 'not measured', and note says why."""
+        met = None if value is None else (value >= limit if at_least else value <= limit)
+        self.data["figures"].append({"name": name, "measured": value, "unit": unit, "note": note, "met": met,
+                                     "target": limit, "bound": "at least" if at_least else "at most"})
+
+    def not_measured(self, name, reason):
+        self.data["sections"][name] = {"not measured": str(reason)}
+        self._print(f"## {name.capitalize()}\n\nNot measured: {reason}")
+
+    def measured_anything(self):
+        return any("not measured" not in section for section in self.data["sections"].values())
+
+    def finish(self):
+        rows = []
+        for figure in self.data["figures"]:
+            value = figure["measured"]
+            unit = figure["unit"]
+            text = "not measured" if value is None else f"{value}{unit}" if isinstance(value, int) else f"{value:.2f}{unit}"
+            if figure["note"]:
+                text += f" ({figure['note']})"
+            met = {None: "-", True: "yes", False: "**no**"}[figure["met"]]
+            rows.append([figure["name"], text, f"{figure['bound']} {figure['target']}{unit}", met])
+        load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+        self.data["machine"]["load at the end"] = load
+        self._print("## Figures and targets\n\n" + table(["figure", "measured", "target", "met"], rows) +
+                    f"\n\nLoad at the end (1, 5 and 15 minutes): {load}")
