@@ -3,7 +3,6 @@
 
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 
 from bench.report import NotMeasured
@@ -26,16 +25,16 @@ def pad(data):
 
 def small_root(prompt):
     path = shutil.which("busybox")
-    kind = subprocess.run(["ldd", path], capture_output=True, text=True, check=False) if path else None
-    if not path or kind.returncode == 0:
+    program = Path(path).read_bytes() if path else b""
+    if not program or b"/ld-linux" in program[:4096]:
         raise NotMeasured("there is no static busybox (package busybox-static)")
     folder = stat.S_IFDIR | 0o755
-    program = stat.S_IFREG | 0o755
+    executable = stat.S_IFREG | 0o755
     return b"".join([
         entry("dev", folder), entry("bin", folder), entry("proc", folder), entry("sys", folder),
         entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         entry("dev/ttyS0", stat.S_IFCHR | 0o600, device=(4, 64)),
-        entry("bin/busybox", program, Path(path).read_bytes()),
-        entry("init", program, INIT.format(prompt=prompt).encode()),
+        entry("bin/busybox", executable, program),
+        entry("init", executable, INIT.format(prompt=prompt).encode()),
         entry("TRAILER!!!", 0),
     ])

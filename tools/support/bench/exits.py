@@ -38,7 +38,8 @@ def boot_both(setting):
         path = setting.scratch / f"{transport}.json"
         record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if record.get("cause") != "debug-exit":
-            raise NotMeasured(f"over {transport} the kernel did not get to init: {record.get('cause', 'no record')} {last}")
+            cause = record.get("cause", "no record")
+            raise NotMeasured(f"over {transport} the kernel did not get to init: {cause} {last}")
         records[transport] = record
     return records
 
@@ -47,8 +48,10 @@ def count(record):
     """Exits by reason and by window, the windows' remainder, and the total without the serial port."""
     reasons = dict(record["exits"])
     windows = {name: window["reads"] + window["writes"] for name, window in record["windows"].items()}
-    windows["nothing there"] = sum(reasons.values()) - reasons.get("interrupted", 0) - reasons.get("other", 0) - sum(windows.values())
-    return reasons, windows, sum(reasons.values()) - windows.get("serial", 0)
+    total = sum(reasons.values())
+    accesses = total - reasons.get("interrupted", 0) - reasons.get("other", 0)
+    windows["nothing there"] = accesses - sum(windows.values())
+    return reasons, windows, total - windows.get("serial", 0)
 
 
 def measure(setting, report):
@@ -62,10 +65,12 @@ def measure(setting, report):
             rows = [row for row in rows if any(row[1:])]
             rows.append(["**all but serial**"] + [f"**{numbers[2]}**" for numbers in counted.values()])
         tables.append(table([title, "MMIO", "PCI"], rows))
-    text = ("A stock kernel (" + records["mmio"]["kernel"]["digest"][:19] + "...) in the lab, from its entry until init's "
-            "first instruction writes to the exit port; hum's usual devices. Console output is set aside: all accesses to the "
-            f"serial port.\n\nLimits: {LIMIT_MMIO} over MMIO, {LIMIT_MMIO} + {LIMIT_PER_FUNCTION} for each of {FUNCTIONS} "
-            "functions over PCI (host bridge, virtio-rng).\n\n" + "\n\n".join(tables))
-    report.section("exits", "Exits until init", text, {t: {"exits": r["exits"], "windows": r["windows"]} for t, r in records.items()})
+    digest = records["mmio"]["kernel"]["digest"][:19]
+    text = (f"A stock kernel ({digest}...) in the lab, from its entry until init, which writes to the exit port at "
+            "once; hum's usual devices. Console output is set aside: all accesses to the serial port.\n\n"
+            f"Limits: {LIMIT_MMIO} over MMIO, {LIMIT_MMIO} + {LIMIT_PER_FUNCTION} for each of {FUNCTIONS} functions "
+            "over PCI (host bridge, virtio-rng).\n\n" + "\n\n".join(tables))
+    report.section("exits", "Exits until init", text,
+                   {t: {"exits": record["exits"], "windows": record["windows"]} for t, record in records.items()})
     report.figure("exits until init over MMIO", counted["mmio"][2], LIMIT_MMIO)
     report.figure("exits until init over PCI", counted["pci"][2], LIMIT_MMIO + FUNCTIONS * LIMIT_PER_FUNCTION)

@@ -5,6 +5,7 @@ import collections
 import os
 import re
 import select
+import shutil
 import signal
 import statistics
 import subprocess
@@ -34,25 +35,47 @@ class Idle:
     failure: str = ""
 
 
-def private_parts(pid, memory_kib):
-    """KiB of private memory by mapping, guest RAM (the mappings of that size) left out."""
-    parts = collections.Counter()
-    ram_found = False
-    name, size = "", 0
+@dataclass
+class Mapping:
+    begin: int
+    end: int
+    name: str
+    private: int = 0  # KiB
+
+
+def mappings_of(pid):
+    mappings = []
     for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
-        header = re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$", line)
+        header = re.match(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+\s*(.*)$", line)
         if header:
-            name = header.group(1)
-            continue
-        key, _, value = line.partition(":")
-        if key == "Size":
-            size = int(value.split()[0])
-            ram_found |= size == memory_kib
-        elif key in ("Private_Clean", "Private_Dirty") and size != memory_kib:
-            kind = name if name.startswith("[") else "files" if name.startswith("/") else "anonymous"
-            parts[kind] += int(value.split()[0])
-    if not ram_found:
-        raise NotMeasured("the mapping of guest RAM is not recognised")
+            mappings.append(Mapping(int(header.group(1), 16), int(header.group(2), 16), header.group(3)))
+        elif line.startswith(("Private_Clean:", "Private_Dirty:")):
+            mappings[-1].private += int(line.split()[1])
+    return mappings
+
+
+def guest_ram(mappings):
+    """First and last of the neighbours that have guest RAM's size together: advice to the kernel splits it."""
+    for first, mapping in enumerate(mappings):
+        end = mapping.begin
+        for last in range(first, len(mappings)):
+            if mappings[last].begin != end or end - mapping.begin > MEMORY << 20:
+                break
+            end = mappings[last].end
+            if end - mapping.begin == MEMORY << 20:
+                return first, last
+    raise NotMeasured("the mapping of guest RAM is not recognised")
+
+
+def private_parts(pid):
+    """KiB of private memory by kind of mapping, guest RAM left out."""
+    mappings = mappings_of(pid)
+    first, last = guest_ram(mappings)
+    parts = collections.Counter()
+    for mapping in mappings[:first] + mappings[last + 1:]:
+        own = {"[heap]": "heap", "[stack]": "stack"}
+        kind = own.get(mapping.name, "files" if mapping.name.startswith("/") else "other")
+        parts[kind] += mapping.private
     return parts
 
 
@@ -81,7 +104,7 @@ def measure_once(idle):
         theirs = -1
         wait_for_prompt(ours, idle.prompt)
         time.sleep(SETTLE)
-        idle.parts = private_parts(process.pid, MEMORY * 1024)
+        idle.parts = private_parts(process.pid)
         idle.total.append(sum(idle.parts.values()))
     finally:
         if process:
@@ -95,24 +118,28 @@ def measure_once(idle):
 def candidates(setting):
     """The contenders, and a list of what there is not."""
     found, missing = [], []
+    # A copy, for what another running hum shares with this one would not count.
+    hum = setting.scratch / "hum"
+    shutil.copy(setting.hum, hum)
     # An empty store makes hum run boot its monitor.
     empty = {"HUM_CACHE": str(setting.scratch / "empty")}
-    found.append(Idle("hum, monitor", [setting.hum, "run", "--memory", f"{MEMORY}M"], "> ", empty))
+    found.append(Idle("hum, monitor", [hum, "run", "--memory", f"{MEMORY}M"], "> ", empty))
     qemu = ["-m", MEMORY, "-serial", "stdio"]
     machine = "acpi=on,rtc=on,isa-serial=on,kernel-irqchip=split"
     try:
-        found.append(Idle("QEMU, monitor", setting.qemu_microvm(machine, *qemu, "-kernel", setting.image("monitor.elf")), "> "))
+        monitor = setting.image("monitor.elf")
+        found.append(Idle("QEMU, monitor", setting.qemu_microvm(machine, *qemu, "-kernel", monitor), "> "))
     except NotMeasured as reason:
         missing.append(f"QEMU, monitor: {reason}")
     try:
         kernel = setting.native_kernel()
         root = setting.scratch / "root.cpio"
         root.write_bytes(small_root(SHELL_PROMPT))
-        boot = ["console=ttyS0 quiet panic=-1", "--initrd", root]
-        found.append(Idle("hum, Linux at a shell", [setting.hum, "run", "--memory", f"{MEMORY}M", "--kernel", kernel,
-                                                    "--cmdline", *boot], SHELL_PROMPT))
-        found.append(Idle("QEMU, Linux at a shell", setting.qemu_microvm(machine, *qemu, "-kernel", kernel, "-append", boot[0],
-                                                                         "-initrd", root), SHELL_PROMPT))
+        words = "console=ttyS0 quiet panic=-1"
+        found.append(Idle("hum, Linux at a shell", [hum, "run", "--memory", f"{MEMORY}M", "--kernel", kernel,
+                                                    "--initrd", root, "--cmdline", words], SHELL_PROMPT))
+        qemu += ["-kernel", kernel, "-initrd", root, "-append", words]
+        found.append(Idle("QEMU, Linux at a shell", setting.qemu_microvm(machine, *qemu), SHELL_PROMPT))
     except NotMeasured as reason:
         missing.append(f"Linux at a shell: {reason}")
     return found, missing
@@ -138,12 +165,12 @@ def measure(setting, report):
             continue
         rows.append([idle.name, f"{statistics.median(idle.total) / 1024:.2f}", f"{min(idle.total) / 1024:.2f}",
                      f"{max(idle.total) / 1024:.2f}"] + [f"{idle.parts[kind] / 1024:.2f}" for kind in kinds])
-    text = (f"Private_Clean + Private_Dirty of /proc/PID/smaps in MiB, {SETTLE} s after the prompt on a terminal, {MEMORY} MiB "
-            f"of guest RAM left out, {runs} rounds; where it is, of the last round.\n\n"
+    text = (f"Private_Clean + Private_Dirty of /proc/PID/smaps, {SETTLE} s after the prompt on a terminal, {MEMORY} MiB "
+            f"of guest RAM left out, {runs} rounds; where it is: in the last round.\n\n"
             + table(["MiB", "median", "least", "most", *kinds], rows)
             + "".join(f"\n\nNot measured: {reason}" for reason in missing))
     report.section("memory", "Private memory of an idle VM", text,
-                   {idle.name: {"KiB": idle.total, "parts": idle.parts, "failure": idle.failure} for idle in contenders})
+                   {i.name: {"KiB": i.total, "parts": i.parts, "failure": i.failure} for i in contenders})
     for idle in contenders:
         if idle.name.startswith("hum"):
             value = None if idle.failure else statistics.median(idle.total) / 1024

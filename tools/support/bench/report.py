@@ -52,12 +52,14 @@ class Report:
         for figure in self.data["figures"]:
             value = figure["measured"]
             unit = figure["unit"]
-            text = "not measured" if value is None else f"{value}{unit}" if isinstance(value, int) else f"{value:.2f}{unit}"
+            number = value if isinstance(value, int) or value is None else f"{value:.2f}"
+            text = "not measured" if value is None else f"{number}{unit}"
             if figure["note"]:
                 text += f" ({figure['note']})"
             met = {None: "-", True: "yes", False: "**no**"}[figure["met"]]
             rows.append([figure["name"], text, f"{figure['bound']} {figure['target']}{unit}", met])
         load = " ".join(f"{value:.1f}" for value in os.getloadavg())
         self.data["machine"]["load at the end"] = load
-        self._print("## Figures and targets\n\n" + table(["figure", "measured", "target", "met"], rows) +
-                    f"\n\nLoad at the end (1, 5 and 15 minutes): {load}")
+        if rows:
+            self._print("## Figures and targets\n\n" + table(["figure", "measured", "target", "met"], rows))
+        self._print(f"Load at the end (1, 5 and 15 minutes): {load}")

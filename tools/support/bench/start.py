@@ -2,7 +2,7 @@
 """Process start to the first guest instruction to exit, with the smallest image."""
 
 from bench.report import NotMeasured, milliseconds
-from bench.timing import Contender, commands, interleave, ratio_figure, samples, timing_table
+from bench.timing import Contender, commands, fastest, interleave, ratio_figure, samples, timing_table
 
 MEMORY = "128"  # MiB
 LIMIT = 20      # seconds for one run
@@ -15,8 +15,8 @@ def contenders_of(setting):
     missing = ""
     for irqchip, qemu_irqchip in (("split", "split"), ("kernel", "on")):
         contenders.append(Contender(f"floor, {irqchip}", [floor, "--irqchip", irqchip, "--memory", MEMORY, image]))
-        contenders.append(Contender(f"hum, {irqchip}", [setting.hum, "run", "--irqchip", irqchip, "--memory", MEMORY + "M",
-                                                        "--console", "none", "--kernel", image]))
+        contenders.append(Contender(f"hum, {irqchip}", [
+            setting.hum, "run", "--irqchip", irqchip, "--memory", MEMORY + "M", "--console", "none", "--kernel", image]))
         try:
             qemu = setting.qemu_microvm(f"acpi=off,rtc=off,isa-serial=off,kernel-irqchip={qemu_irqchip}",
                                         "-m", MEMORY, "-kernel", image)
@@ -40,5 +40,5 @@ def measure(setting, report):
     for irqchip in ("split", "kernel"):
         ratio_figure(report, f"start to exit, irqchip {irqchip}: hum by floor", contenders,
                      (f"hum, {irqchip}", f"floor, {irqchip}"), 2)
-        ratio_figure(report, f"start to exit, irqchip {irqchip}: QEMU by hum", contenders,
-                     (f"QEMU, {irqchip}", f"hum, {irqchip}"), 10, at_least=True)
+    rival = fastest(contenders, "QEMU")
+    ratio_figure(report, f"start to exit: {rival} by hum, split", contenders, (rival, "hum, split"), 10, at_least=True)

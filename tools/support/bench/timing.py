@@ -64,59 +64,65 @@ class Spawner:
         return wall, usage.ru_utime + usage.ru_stime, os.waitstatus_to_exitcode(status)
 
 
-def explain(contender, code, limit):
-    """Why a contender failed: its last words, or how it ended."""
-    if code == -signal.SIGKILL:
-        return f"did not end within {limit} s"
+def warm_up(contender, limit):
+    """One run that does not count and tells whether the contender works."""
     try:
-        again = subprocess.run([str(word) for word in contender.command], stdin=subprocess.DEVNULL,
-                               capture_output=True, timeout=limit, check=False)
-        words = again.stderr.decode(errors="replace").strip().splitlines()
-    except (OSError, subprocess.TimeoutExpired):
-        words = []
-    return f"ended with {code} instead of {contender.status}" + (f": {words[-1]}" if words else "")
+        done = subprocess.run([str(word) for word in contender.command], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit, check=False)
+    except subprocess.TimeoutExpired:
+        contender.failure = f"did not end within {limit} s"
+        return
+    # QEMU's code for its own failures is also that of a guest which ends with 0: what it says tells them apart.
+    words = [line for line in done.stderr.decode(errors="replace").strip().splitlines() if "warning:" not in line]
+    if done.returncode != contender.status or words:
+        contender.failure = f"ended with {done.returncode}" + (f": {words[-1]}" if words else "")
 
 
 def interleave(contenders, runs, limit):
-    """Fills in the contenders' samples: each round runs all in a new random order. The first round warms up."""
+    """Fills in the contenders' samples: each round runs all in a new random order. A round before that warms up."""
+    for contender in contenders:
+        warm_up(contender, limit)
     order = random.Random(1)
     with Spawner(limit) as spawner:
-        for round_number in range(runs + 1):
+        for _ in range(runs):
             for contender in order.sample(contenders, len(contenders)):
                 if contender.failure:
                     continue
                 wall, cpu, code = spawner.run(contender.command)
                 if code != contender.status:
-                    contender.failure = explain(contender, code, limit)
-                elif round_number > 0:
-                    contender.wall.append(wall)
-                    contender.cpu.append(cpu)
+                    contender.failure = f"ended with {code} once"
+                contender.wall.append(wall)
+                contender.cpu.append(cpu)
+
+
+def quartiles_of(values):
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
 
 
 def timing_table(contenders, baseline):
     """Medians, spread, and ratios of medians to the contender called baseline."""
-    base = next((c.median() for c in contenders if c.name == baseline and c.wall and not c.failure), None)
+    base = next((c.median() for c in contenders if c.name == baseline and not c.failure), None)
     rows = []
+    failures = ""
     for contender in contenders:
-        if contender.failure or not contender.wall:
-            rows.append([contender.name, f"not measured: {contender.failure}"] + [""] * 5)
+        if contender.failure:
+            failures += f"\n\nNot measured: {contender.name} {contender.failure}"
             continue
-        quartiles = statistics.quantiles(contender.wall, n=4) if len(contender.wall) > 1 else contender.wall * 3
+        quartiles = quartiles_of(contender.wall)
         rows.append([contender.name, milliseconds(contender.median()), milliseconds(min(contender.wall)),
                      milliseconds(quartiles[0]), milliseconds(quartiles[2]),
                      milliseconds(statistics.median(contender.cpu)),
                      f"{contender.median() / base:.2f}" if base else "-"])
-    return table(["ms", "median", "least", "1st quartile", "3rd quartile", "processor", f"x {baseline}"], rows)
+    header = ["ms", "median", "least", "1st quartile", "3rd quartile", "processor", f"x {baseline}"]
+    return table(header, rows) + failures
 
 
 def ratio(contenders, name, to):
     """The ratio of medians and a note with that of the least; raises NotMeasured."""
     by_name = {contender.name: contender for contender in contenders}
     for needed in (name, to):
-        if needed not in by_name:
-            raise NotMeasured(f"there is no {needed} here")
-        if by_name[needed].failure:
-            raise NotMeasured(f"{needed} {by_name[needed].failure}")
+        if needed not in by_name or by_name[needed].failure:
+            raise NotMeasured(f"no {needed}")
     above, below = by_name[name], by_name[to]
     return above.median() / below.median(), f"of the least: {min(above.wall) / min(below.wall):.2f}"
 
@@ -128,6 +134,12 @@ def ratio_figure(report, title, contenders, pair, limit, at_least=False):
     except NotMeasured as reason:
         value, note = None, str(reason)
     report.figure(title, value, limit, unit=" x", at_least=at_least, note=note)
+
+
+def fastest(contenders, kind):
+    """The name of the contender with the least median among those whose names begin with kind."""
+    measured = [c for c in contenders if c.name.startswith(kind) and not c.failure]
+    return min(measured, key=Contender.median).name if measured else kind
 
 
 def samples(contenders):

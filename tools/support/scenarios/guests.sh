@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # what the scenarios read: code
 #
 # Sourced by the scenarios, inside the lab: boots guests with $HUM and says PASS or FAIL for each.
 #
