@@ -48,6 +48,9 @@ if(HUM_TESTS)
   else()
     target_link_libraries(hum_catch PUBLIC Catch2::Catch2)
   endif()
+  # Most of a test's compile time is the optimisation of its assertions.
+  set(hum_test_options -O0 -U_FORTIFY_SOURCE)
+  target_compile_options(hum_catch PRIVATE ${hum_test_options})
 endif()
 
 # hum_test(NAME SOURCES... LINKS...): a Catch2 program whose cases ctest knows one by one.
@@ -58,6 +61,7 @@ function(hum_test NAME)
   endif()
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE hum_options hum_catch ${ARG_LINKS})
+  target_compile_options(${NAME} PRIVATE ${hum_test_options})
   catch_discover_tests(${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST
     PROPERTIES TIMEOUT 120 LABELS unit SKIP_REGULAR_EXPRESSION "skipped: ")
 endfunction()

@@ -62,16 +62,11 @@ void QueueService::unwatch(int fd) {
 
 void QueueService::guarded(const std::function<void()>& work) {
   if (ended_) return;
-  const auto fail = [this](const std::exception& error) {
-    end_service();
-    events_.needs_reset(error.what());
-  };
   try {
     work();
-  } catch (const GuestError& error) {
-    fail(error);
-  } catch (const HostError& error) {
-    fail(error);
+  } catch (const std::exception& error) {  // GuestError, a host that refuses, no memory: this device stops
+    end_service();
+    events_.needs_reset(error.what());
   }
 }
 

@@ -8,8 +8,8 @@
 #include <chrono>
 #include <thread>
 
-#include "devices/temporary_file.h"
 #include "devices/console/testing.h"
+#include "devices/temporary_file.h"
 #include "vmm/base/testing.h"
 
 namespace hum {

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -63,9 +66,19 @@ int dispatch(std::vector<std::string> arguments) {
   return app.got_subcommand("run") ? hum::run(run) : code;
 }
 
+// A program may be started with standard streams closed; what it opens then must not take their place.
+void open_standard_streams() {
+  int opened = 0;
+  do {
+    opened = ::open("/dev/null", O_RDWR);
+  } while (opened >= 0 && opened <= STDERR_FILENO);
+  if (opened >= 0) ::close(opened);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   try {
     return dispatch({argv + 1, argv + argc});
   } catch (const std::exception& error) {

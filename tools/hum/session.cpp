@@ -21,7 +21,12 @@ namespace {
 sigset_t session_signals() {
   sigset_t set;
   ::sigemptyset(&set);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) ::sigaddset(&set, signal);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) {
+    // What whoever started us chose to ignore (nohup, a shell's background job) stays ignored.
+    struct sigaction action{};
+    ::sigaction(signal, nullptr, &action);
+    if (signal == SIGWINCH || action.sa_handler != SIG_IGN) ::sigaddset(&set, signal);
+  }
   return set;
 }
 
@@ -45,14 +50,15 @@ Session::Session(Vm& vm, SessionOptions options)
   signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) throw HostError(errno, "watch for signals");
   if (options_.console == SessionOptions::Console::file)
-    console_file_ = open_file(options_.console_file, O_WRONLY | O_CREAT | O_TRUNC, 0644,
-                              "give --console a file that can be written");
+    console_file_ = open_file(options_.console_file, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, 0644,
+                              "give --console a file that can be written, or a fifo that somebody reads");
 }
 
 void Session::open_console() {
   const bool typed = ::isatty(STDIN_FILENO) != 0;
   if (options_.command_on_terminal || (options_.console == SessionOptions::Console::stdio && typed))
-    terminal_.emplace(STDIN_FILENO);
+    // Until a command has started, nobody but us can take its user's Ctrl-C.
+    terminal_.emplace(STDIN_FILENO, options_.command_on_terminal);
   if (options_.console == SessionOptions::Console::file) {
     output_.emplace(vm_.console(), console_file_.get(), vm_.end_fd());
   } else if (options_.console == SessionOptions::Console::stdio) {
@@ -80,7 +86,10 @@ void Session::arm(const Fd& timer, unsigned seconds, std::function<void()> actio
 void Session::hear_command() {
   std::array<char, 256> said;
   const ssize_t count = ::recv(options_.control_fd, said.data(), said.size(), MSG_DONTWAIT);
-  if (count > 0) command_runs_ = true;
+  if (count > 0 && !command_runs_) {
+    command_runs_ = true;
+    if (terminal_) terminal_->pass_signals();
+  }
   if (count == 0) loop_.unwatch(options_.control_fd);
 }
 

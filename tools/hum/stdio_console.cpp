@@ -9,6 +9,8 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstdio>
+#include <cstring>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -22,6 +24,8 @@ constexpr std::byte control_a{0x01};
 constexpr std::string_view help_text =
     "\r\nCtrl-A x  end the VM\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n";
 constexpr long retry_nanoseconds = 5'000'000;
+constexpr std::size_t piece_size = 512;  // the hub takes a piece whole or not
+constexpr std::size_t most_waiting = 64 * 1024;
 
 }  // namespace
 
@@ -57,7 +61,13 @@ ConsoleOutput::ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd)
       ended_fd_(ended_fd),
       subscription_(hub.subscribe([this](std::span<const std::byte> text) { write(text); })) {}
 
-void ConsoleOutput::write(std::span<const std::byte> text) const {
+void ConsoleOutput::fail(int error) {
+  if (!std::exchange(failed_, true) && error != EPIPE)
+    std::fprintf(stderr, "hum: console output is lost: %s\n", std::strerror(error));
+}
+
+void ConsoleOutput::write(std::span<const std::byte> text) {
+  if (failed_) return;
   while (!text.empty()) {
     std::array<pollfd, 2> fds{pollfd{.fd = output_fd_, .events = POLLOUT, .revents = 0},
                               pollfd{.fd = ended_fd_, .events = POLLIN, .revents = 0}};
@@ -69,7 +79,7 @@ void ConsoleOutput::write(std::span<const std::byte> text) const {
     }
     // A write of at most PIPE_BUF bytes to a pipe that polls writable does not block.
     const ssize_t wrote = ::write(output_fd_, text.data(), std::min<std::size_t>(text.size(), PIPE_BUF));
-    if (wrote < 0 && errno != EINTR && errno != EAGAIN) return;
+    if (wrote < 0 && errno != EINTR && errno != EAGAIN) return fail(errno);
     if (wrote > 0) text = text.subspan(static_cast<std::size_t>(wrote));
   }
 }
@@ -97,7 +107,7 @@ void ConsoleInput::watch_input() {
   } catch (const std::system_error& error) {
     if (error.code().value() != EPERM) throw;
     // A regular file or /dev/null: always ready.
-    loop_.post([this] { read_some(); });
+    call_soon(1, [this] { read_some(); });
   }
 }
 
@@ -105,10 +115,10 @@ void ConsoleInput::read_some() {
   std::array<std::byte, 1024> typed;
   const ssize_t count = ::read(input_fd_, typed.data(), typed.size());
   if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
-  loop_.unwatch(input_fd_);
-  if (count <= 0) return;
+  if (count <= 0) return loop_.unwatch(input_fd_);
   const auto got = std::span(typed).first(static_cast<std::size_t>(count));
   if (!escapes_) {
+    loop_.unwatch(input_fd_);  // until the guest has taken this
     waiting_.assign(got.begin(), got.end());
   } else {
     const EscapeFilter::Action action = filter_.filter(got, waiting_);
@@ -117,20 +127,27 @@ void ConsoleInput::read_some() {
       [[maybe_unused]] const ssize_t wrote = ::write(STDERR_FILENO, help_text.data(), help_text.size());
     }
   }
+  // On a terminal the escapes must work whatever the guest does: it loses what it does not read.
+  if (waiting_.size() > most_waiting) waiting_.resize(most_waiting);
   pass_on();
 }
 
 void ConsoleInput::pass_on() {
-  if (hub_.send(waiting_)) {
-    waiting_.clear();
-    return watch_input();
+  while (!waiting_.empty()) {
+    const std::size_t piece = std::min(waiting_.size(), piece_size);
+    if (!hub_.send(std::span(waiting_).first(piece)))
+      return call_soon(retry_nanoseconds, [this] { pass_on(); });
+    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(piece));
   }
-  // The guest has not read what came before: try again soon.
-  const itimerspec soon{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = retry_nanoseconds}};
-  ::timerfd_settime(retry_timer_.get(), 0, &soon, nullptr);
-  loop_.watch(retry_timer_.get(), EventLoop::Interest::readable, [this] {
+  if (!escapes_) watch_input();
+}
+
+void ConsoleInput::call_soon(long nanoseconds, std::function<void()> work) {
+  const itimerspec when{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = nanoseconds}};
+  ::timerfd_settime(retry_timer_.get(), 0, &when, nullptr);
+  loop_.watch(retry_timer_.get(), EventLoop::Interest::readable, [this, work = std::move(work)] {
     loop_.unwatch(retry_timer_.get());
-    pass_on();
+    work();
   });
 }
 

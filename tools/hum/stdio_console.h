@@ -34,10 +34,12 @@ class ConsoleOutput {
   ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd);
 
  private:
-  void write(std::span<const std::byte> text) const;
+  void write(std::span<const std::byte> text);
+  void fail(int error);
 
   int output_fd_;
   int ended_fd_;
+  bool failed_ = false;
   ConsoleHub::Subscription subscription_;
 };
 
@@ -54,6 +56,7 @@ class ConsoleInput {
   void read_some();
   void pass_on();
   void watch_input();
+  void call_soon(long nanoseconds, std::function<void()> work);
 
   EventLoop& loop_;
   ConsoleHub& hub_;

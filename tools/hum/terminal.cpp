@@ -36,7 +36,7 @@ namespace {
 
 }  // namespace
 
-RawTerminal::RawTerminal(int fd) : fd_(fd) {
+RawTerminal::RawTerminal(int fd, bool keep_signals) : fd_(fd) {
   if (::tcgetattr(fd_, &saved_) != 0) throw HostError(errno, "read the terminal's settings");
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw HostError(errno, "make a pipe");
@@ -51,6 +51,7 @@ RawTerminal::RawTerminal(int fd) : fd_(fd) {
   }
   termios raw = saved_;
   ::cfmakeraw(&raw);
+  if (keep_signals) raw.c_lflag |= ISIG;
   if (::tcsetattr(fd_, TCSANOW, &raw) != 0) throw HostError(errno, "switch the terminal to raw mode");
 }
 
@@ -61,6 +62,13 @@ RawTerminal::~RawTerminal() {
   alive_.reset();
   while (::waitpid(watcher_, nullptr, 0) < 0 && errno == EINTR) {
   }
+}
+
+void RawTerminal::pass_signals() const {
+  termios settings{};
+  if (::tcgetattr(fd_, &settings) != 0) return;
+  settings.c_lflag &= ~static_cast<tcflag_t>(ISIG);
+  ::tcsetattr(fd_, TCSANOW, &settings);
 }
 
 void RawTerminal::restore() const {

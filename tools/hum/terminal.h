@@ -14,9 +14,14 @@ namespace hum {
 // restores the terminal if this process dies in any other way, SIGKILL included. Make it before threads.
 class RawTerminal {
  public:
-  // fd is one of the standard streams. Throws HostError.
-  explicit RawTerminal(int fd);
+  // fd is one of the standard streams. With keep_signals Ctrl-C and its like still make signals. Throws
+  // HostError.
+  explicit RawTerminal(int fd, bool keep_signals = false);
   ~RawTerminal();
+
+  // Ctrl-C and its like become bytes from here on.
+  void pass_signals() const;
+
   RawTerminal(const RawTerminal&) = delete;
   RawTerminal& operator=(const RawTerminal&) = delete;
 

@@ -20,8 +20,8 @@ inline constexpr std::uint32_t ioapic_pins = 24;  // at most
 // and never shows remote IRR. What is triggered while a pin is masked is delivered when it is unmasked.
 class Ioapic final : public RegisterWindow, public IrqPins {
  public:
-  // Maps its window. pins: 1 to ioapic_pins; guests touch every pin several times as they start, each an exit,
-  // so a machine has no more than it needs. msi and mmio outlive it.
+  // Maps its window. pins: 1 to ioapic_pins; guests touch every pin several times as they start, each an
+  // exit, so a machine has no more than it needs. msi and mmio outlive it.
   Ioapic(AddressDecoder& mmio, MsiController& msi, std::uint32_t pins = ioapic_pins);
 
   Interrupt& pin(std::uint32_t number) override;

@@ -50,8 +50,8 @@ class KvmVm::Route final : public MsiInterrupt {
 
   void configure(const MsiMessage& message, bool masked) override {
     if (!masked && message != message_) {
+      if (!vm_.set_route(gsi_, message)) return;
       message_ = message;
-      vm_.set_route(gsi_, message);
     }
     if (masked == masked_) return;
     if (!assign_irqfd(vm_.fd(), fd(), gsi_, masked ? KVM_IRQFD_FLAG_DEASSIGN : 0)) return;
@@ -129,7 +129,7 @@ std::unique_ptr<MsiInterrupt> KvmVm::create_interrupt() {
   return std::make_unique<Route>(*this, static_cast<std::uint32_t>(free - gsi_taken_.begin()));
 }
 
-void KvmVm::set_route(std::uint32_t gsi, const MsiMessage& message) {
+bool KvmVm::set_route(std::uint32_t gsi, const MsiMessage& message) {
   const std::lock_guard lock(mutex_);
   auto entry =
       std::find_if(routes_.begin(), routes_.end(), [&](const auto& each) { return each.gsi == gsi; });
@@ -142,7 +142,7 @@ void KvmVm::set_route(std::uint32_t gsi, const MsiMessage& message) {
   kvm_irq_routing header{};
   header.nr = static_cast<std::uint32_t>(routes_.size());
   KvmTable<kvm_irq_routing, kvm_irq_routing_entry> table(header, routes_);
-  kvm_ioctl(fd_.get(), KVM_SET_GSI_ROUTING, table.get());
+  return kvm_ioctl(fd_.get(), KVM_SET_GSI_ROUTING, table.get()) == 0;
 }
 
 bool KvmVm::change_kick(const KickAddress& where, int event_fd, std::uint32_t flags) {

@@ -42,7 +42,7 @@ class KvmVm final : public MemorySlots, public MsiController, public KickRegistr
  private:
   class Route;
 
-  void set_route(std::uint32_t gsi, const MsiMessage& message);
+  bool set_route(std::uint32_t gsi, const MsiMessage& message);
   bool change_kick(const KickAddress& where, int event_fd, std::uint32_t flags);
 
   const Kvm& kvm_;

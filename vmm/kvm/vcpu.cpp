@@ -55,6 +55,7 @@ Vcpu::Vcpu(KvmVm& vm, std::uint32_t id, int kick_signal)
       mapping_size_(vm.kvm().vcpu_mapping_size()) {
   void* mapped = ::mmap(nullptr, mapping_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
   if (mapped == MAP_FAILED) throw HostError(errno, "map a vCPU's shared structure");
+  ::madvise(mapped, mapping_size_, MADV_DONTFORK);  // no child keeps the VM alive
   run_ = static_cast<kvm_run*>(mapped);
 }
 

@@ -35,7 +35,8 @@ class Vcpu {
   static constexpr std::array<std::string_view, 6> exit_names = {"port-in",    "port-out",    "mmio-read",
                                                                  "mmio-write", "interrupted", "other"};
 
-  // kick_signal: a real-time signal that only vCPU threads get. Throws HostError.
+  // kick_signal: a signal that only vCPU threads get; below SIGRTMIN it is delivered even if the user's queue
+  // of signals is full. Throws HostError.
   Vcpu(KvmVm& vm, std::uint32_t id, int kick_signal);
   ~Vcpu();
   Vcpu(const Vcpu&) = delete;

@@ -23,7 +23,9 @@ constexpr std::uint64_t misc_enable_fast_strings = 1;
 constexpr std::uint32_t msr_mtrr_default_type = 0x2ff;
 constexpr std::uint64_t mtrr_enabled_write_back = (1 << 11) | 6;
 constexpr std::uint32_t pins_with_pci = 16;  // virtio devices take none there
-constexpr int kick_signal_offset = 4;        // from SIGRTMIN, away from what libraries like to take
+// Nobody else sends it. Not a real-time signal: those need room in the user's queue of signals, which may be
+// full.
+constexpr int default_kick_signal = SIGSTKFLT;
 
 const VmConfig& checked(const VmConfig& config) {
   const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
@@ -85,7 +87,7 @@ void Machine::create_vcpus(const VmConfig& config) {
   if (most > 0 && config.cpus > static_cast<std::uint32_t>(most))
     throw ConfigError("cpus", std::to_string(config.cpus), "is more than this KVM supports",
                       "give at most " + std::to_string(most));
-  const int signal = config.kick_signal != 0 ? config.kick_signal : SIGRTMIN + kick_signal_offset;
+  const int signal = config.kick_signal != 0 ? config.kick_signal : default_kick_signal;
   const std::vector<kvm_cpuid_entry2> supported = kvm_.supported_cpuid();
   const bool tsc_deadline = kvm_.extension(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
   for (std::uint32_t id = 0; id < config.cpus; ++id) {

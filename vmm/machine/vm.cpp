@@ -42,7 +42,8 @@ struct Vm::Parts {
   std::chrono::steady_clock::time_point started;
   std::vector<std::thread> threads;
   std::optional<std::uint32_t>
-      failed_vcpu;  // written by the one thread that ends the VM, read after it was joined
+      failed_vcpu;       // written by the one thread that ends the VM, read after it was joined
+  bool running = false;  // since start
   bool finished = false;
 };
 
@@ -104,7 +105,7 @@ Vm::Vm(VmConfig config, std::span<const DeviceKind* const> kinds, Log log)
     : parts_(std::make_unique<Parts>(std::move(config), kinds, std::move(log))) {}
 
 Vm::~Vm() {
-  if (parts_->threads.empty()) return;
+  if (!parts_->running) return;
   end(EndCause::killed);
   wait();
 }
@@ -114,13 +115,20 @@ ConsoleHub& Vm::console() {
 }
 
 void Vm::start() {
-  assert(parts_->threads.empty());
+  assert(!parts_->running);
   stamp_process(parts_->record);
   parts_->keep_record();
   parts_->started = std::chrono::steady_clock::now();
-  for (const auto& vcpu : parts_->machine.vcpus())
-    parts_->threads.push_back(
-        start_thread("vcpu" + std::to_string(vcpu->id()), [this, &vcpu] { parts_->run_vcpu(*vcpu); }));
+  parts_->running = true;
+  try {
+    for (const auto& vcpu : parts_->machine.vcpus())
+      parts_->threads.push_back(
+          start_thread("vcpu" + std::to_string(vcpu->id()), [this, &vcpu] { parts_->run_vcpu(*vcpu); }));
+  } catch (const std::exception& error) {
+    end(EndCause::host_error, error.what());
+    wait();
+    throw;
+  }
 }
 
 const EndRecord& Vm::wait() {

@@ -17,7 +17,7 @@ namespace hum {
 // The constructor does all that can fail for configuration's sake: memory, devices, kernel. start, wait and
 // the destructor belong to one thread at a time, the owner; end, press_power_button and console may be used
 // from any thread. Several VMs live in one process: there are no globals, no signal handlers and no exit().
-// vCPU threads use one real-time signal (VmConfig::kick_signal) that must stay blocked or unused elsewhere.
+// vCPU threads use one signal (VmConfig::kick_signal) that nothing else in the process may use.
 class Vm {
  public:
   // Throws ConfigError (a wrong or impossible configuration) and HostError (no KVM, no memory); nothing is

@@ -81,6 +81,7 @@ GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backi
   if (!backing.hugepages && size_ > small_pages)
     ::madvise(mapped + small_pages, size_ - small_pages, MADV_HUGEPAGE);
   ::madvise(mapped, size_, MADV_DONTDUMP);
+  ::madvise(mapped, size_, MADV_DONTFORK);
   std::uint64_t offset = 0;
   for (const GuestRange& range : ranges) {
     assert(regions_.empty() ||

@@ -2,6 +2,7 @@
 #include "tools/hum/guest/guest.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -27,10 +28,22 @@ std::vector<std::string> texts(char** list) {
   return found;
 }
 
+// A job as init reads it, but for the lists: init leaves them to the machine's end.
+struct ReadJob : hum_job {
+  ReadJob(char* bytes, std::size_t size) : hum_job(), problem(hum_job_parse(bytes, size, this)) {}
+  ReadJob(const ReadJob&) = delete;
+  ReadJob& operator=(const ReadJob&) = delete;
+  ~ReadJob() {
+    std::free(arguments);
+    std::free(environment);
+  }
+
+  const char* problem;
+};
+
 std::string problem_of(std::string file) {
-  hum_job job;
-  const char* problem = hum_job_parse(file.data(), file.size(), &job);
-  return problem != nullptr ? problem : "";
+  const ReadJob job(file.data(), file.size());
+  return job.problem != nullptr ? job.problem : "";
 }
 
 std::string record(std::string_view text) {
@@ -47,8 +60,8 @@ TEST_CASE("init reads the job that the host has written") {
   written.hostname = "guest";
   written.terminal = Job::TerminalSize{50, 132};
   std::string file = job_file(job_archive(written));
-  hum_job read;
-  REQUIRE(hum_job_parse(file.data(), file.size(), &read) == nullptr);
+  const ReadJob read(file.data(), file.size());
+  REQUIRE(read.problem == nullptr);
   CHECK(texts(read.arguments) == written.arguments);
   CHECK(texts(read.environment) == written.environment);
   CHECK(read.directory == written.directory);
@@ -59,12 +72,13 @@ TEST_CASE("init reads the job that the host has written") {
 }
 
 TEST_CASE("without a job file, and with one without keys, init runs a shell") {
-  hum_job read;
-  REQUIRE(hum_job_parse(nullptr, 0, &read) == nullptr);
-  CHECK(texts(read.arguments).empty());
-  CHECK(std::string(read.hostname) == "hum");
+  const ReadJob without(nullptr, 0);
+  REQUIRE(without.problem == nullptr);
+  CHECK(texts(without.arguments).empty());
+  CHECK(std::string(without.hostname) == "hum");
   std::string file = job_file(job_archive({}));
-  REQUIRE(hum_job_parse(file.data(), file.size(), &read) == nullptr);
+  const ReadJob read(file.data(), file.size());
+  REQUIRE(read.problem == nullptr);
   CHECK(texts(read.arguments).empty());
   CHECK(read.directory == nullptr);
   CHECK_FALSE(read.terminal);
