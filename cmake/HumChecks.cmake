@@ -44,10 +44,12 @@ endfunction()
 
 # For the names of functions in the sanitizers' reports.
 find_program(HUM_SYMBOLIZER NAMES llvm-symbolizer-19 llvm-symbolizer)
-set(hum_symbolizer)
-if(HUM_SYMBOLIZER)
-  set(hum_symbolizer ENVIRONMENT "ASAN_SYMBOLIZER_PATH=${HUM_SYMBOLIZER};TSAN_SYMBOLIZER_PATH=${HUM_SYMBOLIZER}")
-endif()
+function(hum_symbolize TEST)
+  if(HUM_SYMBOLIZER)
+    set_property(TEST ${TEST} PROPERTY
+      ENVIRONMENT "ASAN_SYMBOLIZER_PATH=${HUM_SYMBOLIZER}" "TSAN_SYMBOLIZER_PATH=${HUM_SYMBOLIZER}")
+  endif()
+endfunction()
 
 # hum_preset_checks(PRESET PROGRAMS...): builds the preset, all of it or only these programs, and runs the unit tests.
 function(hum_preset_checks PRESET)
@@ -65,14 +67,15 @@ function(hum_preset_checks PRESET)
   foreach(program IN LISTS programs)
     get_filename_component(target ${program} NAME)
     hum_check(${target} ${PRESET} 600 ${CMAKE_SOURCE_DIR}/build/${PRESET}/${program})
-    set_tests_properties("${PRESET}: ${target}" PROPERTIES FIXTURES_REQUIRED ${PRESET} ${hum_symbolizer})
+    set_tests_properties("${PRESET}: ${target}" PROPERTIES FIXTURES_REQUIRED ${PRESET})
+    hum_symbolize("${PRESET}: ${target}")
   endforeach()
 endfunction()
 
 hum_preset_checks(asan)
 hum_check("guest images" asan 600 ${CMAKE_CTEST_COMMAND} --test-dir ${CMAKE_SOURCE_DIR}/build/asan -L image --output-on-failure)
-set_tests_properties("asan: guest images" PROPERTIES FIXTURES_REQUIRED asan ${hum_symbolizer}
-  SKIP_REGULAR_EXPRESSION "skipped: ")
+set_tests_properties("asan: guest images" PROPERTIES FIXTURES_REQUIRED asan SKIP_REGULAR_EXPRESSION "skipped: ")
+hum_symbolize("asan: guest images")
 hum_preset_checks(tsan hum_base_test hum_virtio_test hum_devices_test hum_machine_test)
 hum_preset_checks(clang)
 
