@@ -165,7 +165,7 @@ def measure(setting, report):
             continue
         rows.append([idle.name, f"{statistics.median(idle.total) / 1024:.2f}", f"{min(idle.total) / 1024:.2f}",
                      f"{max(idle.total) / 1024:.2f}"] + [f"{idle.parts[kind] / 1024:.2f}" for kind in kinds])
-    text = (f"Private_Clean + Private_Dirty of /proc/PID/smaps, {SETTLE} s after the prompt on a terminal, {MEMORY} MiB "
+    text = (f"Private_Clean + Private_Dirty of smaps, {SETTLE} s after the prompt on a terminal, {MEMORY} MiB "
             f"of guest RAM left out, {runs} rounds; where it is: in the last round.\n\n"
             + table(["MiB", "median", "least", "most", *kinds], rows)
             + "".join(f"\n\nNot measured: {reason}" for reason in missing))

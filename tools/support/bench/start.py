@@ -16,7 +16,8 @@ def contenders_of(setting):
     for irqchip, qemu_irqchip in (("split", "split"), ("kernel", "on")):
         contenders.append(Contender(f"floor, {irqchip}", [floor, "--irqchip", irqchip, "--memory", MEMORY, image]))
         contenders.append(Contender(f"hum, {irqchip}", [
-            setting.hum, "run", "--irqchip", irqchip, "--memory", MEMORY + "M", "--console", "none", "--kernel", image]))
+            setting.hum, "run", "--irqchip", irqchip, "--memory", MEMORY + "M", "--console", "none",
+            "--kernel", image]))
         try:
             qemu = setting.qemu_microvm(f"acpi=off,rtc=off,isa-serial=off,kernel-irqchip={qemu_irqchip}",
                                         "-m", MEMORY, "-kernel", image)
