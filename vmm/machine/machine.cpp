@@ -22,7 +22,7 @@ constexpr std::uint32_t msr_misc_enable = 0x1a0;
 constexpr std::uint64_t misc_enable_fast_strings = 1;
 constexpr std::uint32_t msr_mtrr_default_type = 0x2ff;
 constexpr std::uint64_t mtrr_enabled_write_back = (1 << 11) | 6;
-constexpr std::uint32_t pins_with_pci = 16;  // virtio devices take none there
+constexpr std::uint32_t platform_pins = 8;  // the lowest; virtio-mmio devices take those above
 // Nobody else sends it. Not a real-time signal: those need room in the user's queue of signals, which may be
 // full.
 constexpr int default_kick_signal = SIGSTKFLT;
@@ -38,6 +38,20 @@ const VmConfig& checked(const VmConfig& config) {
     throw ConfigError("memory", format_size(config.memory), "is not a whole number of huge pages",
                       "give a multiple of 2M, or leave --hugepages out");
   return config;
+}
+
+const DeviceKind* find_kind(std::span<const DeviceKind* const> kinds, std::string_view name) {
+  const auto found =
+      std::find_if(kinds.begin(), kinds.end(), [&](const DeviceKind* kind) { return kind->name == name; });
+  return found == kinds.end() ? nullptr : *found;
+}
+
+std::uint32_t count_virtio(const VmConfig& config, std::span<const DeviceKind* const> kinds) {
+  return static_cast<std::uint32_t>(
+      std::count_if(config.devices.begin(), config.devices.end(), [&](const auto& device) {
+        const DeviceKind* const kind = find_kind(kinds, device.kind);
+        return kind != nullptr && std::holds_alternative<DeviceKind::VirtioFactory>(kind->create);
+      }));
 }
 
 Kvm open_kvm(const VmConfig& config) {
@@ -64,7 +78,7 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
                    for (const auto& vcpu : vcpus_) vcpu->stop();
                  }),
       vm_(kvm_),
-      pins_(create_irqchip(config)),
+      pins_(create_irqchip(config, kinds)),
       context_{memory_, ports_, mmio_, *pins_, end_latch_, console_, log_} {
   create_vcpus(config);
   if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_);
@@ -72,11 +86,14 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
   load(config);
 }
 
-std::unique_ptr<IrqPins> Machine::create_irqchip(const VmConfig& config) {
+std::unique_ptr<IrqPins> Machine::create_irqchip(const VmConfig& config,
+                                                 std::span<const DeviceKind* const> kinds) {
   for (const MemoryRegion& region : memory_.regions()) vm_.add(region.range, region.host, false);
   if (config.irqchip == Irqchip::split) {
     vm_.create_split_irqchip();
-    return std::make_unique<Ioapic>(mmio_, vm_, transport_ == Transport::pci ? pins_with_pci : ioapic_pins);
+    std::uint32_t pins = platform_pins;
+    if (transport_ == Transport::mmio) pins = std::min(pins + count_virtio(config, kinds), ioapic_pins);
+    return std::make_unique<Ioapic>(mmio_, vm_, pins);
   }
   vm_.create_full_irqchip();
   return std::make_unique<KernelIrqPins>(vm_);
@@ -100,19 +117,18 @@ void Machine::create_vcpus(const VmConfig& config) {
 }
 
 void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds) {
-  const auto named = [&](const DeviceKind* kind) { return kind->name == device.kind; };
-  const auto kind = std::find_if(kinds.begin(), kinds.end(), named);
-  if (kind == kinds.end()) {
+  const DeviceKind* const kind = find_kind(kinds, device.kind);
+  if (kind == nullptr) {
     std::string known;
     for (const DeviceKind* each : kinds) known += (known.empty() ? "" : ", ") + std::string(each->name);
     throw ConfigError("device", device.kind, "unknown kind of device", "known are " + known);
   }
-  const OptionValues options = OptionValues::parse(device.kind, (*kind)->options, device.options);
-  if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&(*kind)->create)) {
+  const OptionValues options = OptionValues::parse(device.kind, kind->options, device.options);
+  if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&kind->create)) {
     platform_devices_.push_back((*platform)(options, context_));
     nodes_.push_back(platform_devices_.back()->acpi_node());
   } else {
-    attach(std::get<DeviceKind::VirtioFactory>((*kind)->create)(options, context_), device.kind);
+    attach(std::get<DeviceKind::VirtioFactory>(kind->create)(options, context_), device.kind);
   }
 }
 

@@ -40,7 +40,7 @@ class Machine {
   void stop_devices();
 
  private:
-  std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config);
+  std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config, std::span<const DeviceKind* const> kinds);
   void create_vcpus(const VmConfig& config);
   void create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
   void attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name);
