@@ -50,12 +50,12 @@ class MsiController {
   virtual std::unique_ptr<MsiInterrupt> create_interrupt() = 0;
 };
 
-// The input pins of the machine's interrupt controller (an I/O APIC with 24 pins), edge-triggered.
+// The input pins of the machine's interrupt controller (an I/O APIC), edge-triggered.
 class IrqPins {
  public:
   virtual ~IrqPins() = default;
 
-  // The pin with this number (0 to 23), which lives as long as the machine.
+  // The pin with this number (below 24, as many as the machine has), which lives as long as the machine.
   virtual Interrupt& pin(std::uint32_t number) = 0;
   // The number of a pin nobody has yet, from 5 on. Throws ConfigError when all are taken.
   virtual std::uint32_t allocate() = 0;
