@@ -19,7 +19,7 @@ HUM_BUILD_PACKAGES=(
 # ACPI table checks, guest images, terminals and sockets under test.
 # shellcheck disable=SC2034
 HUM_CHECK_PACKAGES=(
-  'clang-19|clang' 'libclang-rt-19-dev|libclang-rt-dev' 'llvm-19|llvm' 'clang-format-19|clang-format'
+  clang-19 libclang-rt-19-dev llvm-19 clang-format-19
   acpica-tools shellcheck python3 mmdebstrap genext2fs
   util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio
 )
