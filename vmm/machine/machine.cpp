@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <fstream>
 #include <string>
 #include <thread>
 
@@ -27,12 +28,18 @@ constexpr std::uint32_t platform_pins = 8;  // the lowest; virtio-mmio devices t
 // full.
 constexpr int default_kick_signal = SIGSTKFLT;
 
+// Where the administrator lets memory be promised more than once (proc(5), vm.overcommit_memory), so do we.
+bool host_overcommits() {
+  std::ifstream policy("/proc/sys/vm/overcommit_memory");
+  return policy.get() == '1';
+}
+
 const VmConfig& checked(const VmConfig& config) {
   const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
   const std::uint64_t host = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  if (config.memory > host)
+  if (config.memory > host && !host_overcommits())
     throw ConfigError("memory", format_size(config.memory), "is more than the host has",
-                      "give at most " + format_size(host >> 20 << 20));
+                      "give at most " + format_size(host >> 20 << 20) + ", or set vm.overcommit_memory to 1");
   constexpr std::uint64_t huge_page = 2 << 20;
   if (config.backing.hugepages && config.memory % huge_page != 0)
     throw ConfigError("memory", format_size(config.memory), "is not a whole number of huge pages",
