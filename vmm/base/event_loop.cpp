@@ -18,6 +18,18 @@
 namespace hum {
 namespace {
 
+std::uint32_t epoll_events(EventLoop::Interest interest) {
+  switch (interest) {
+    case EventLoop::Interest::readable:
+      return EPOLLIN;
+    case EventLoop::Interest::writable:
+      return EPOLLOUT;
+    case EventLoop::Interest::end:
+      break;
+  }
+  return 0;
+}
+
 std::uint64_t pack(int fd, std::uint32_t serial) {
   return (static_cast<std::uint64_t>(serial) << 32) | static_cast<std::uint32_t>(fd);
 }
@@ -34,8 +46,7 @@ EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
 
 void EventLoop::watch(int fd, Interest interest, Callback ready) {
   const std::uint32_t serial = next_serial_++;
-  epoll_event event{.events = interest == Interest::readable ? EPOLLIN : EPOLLOUT,
-                    .data = {.u64 = pack(fd, serial)}};
+  epoll_event event{.events = epoll_events(interest), .data = {.u64 = pack(fd, serial)}};
   const auto found = watches_.find(fd);
   const int operation = found != watches_.end() ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
   if (::epoll_ctl(epoll_.get(), operation, fd, &event) != 0)

@@ -17,7 +17,11 @@ namespace hum {
 // to the maker before run is called); post and stop may come from any thread.
 class EventLoop {
  public:
-  enum class Interest : std::uint8_t { readable, writable };
+  enum class Interest : std::uint8_t {
+    readable,
+    writable,
+    end,  // neither: only what every watch tells, that it has hung up or is in error
+  };
   using Callback = std::function<void()>;
 
   // Throws HostError.

@@ -250,11 +250,14 @@ class Loader {
     return physical->value;
   }
 
-  // An ELF image that is in place, by its PVH note or its 64-bit entry.
+  // An ELF image that is in place. Linux by its 64-bit entry, which spares the way through 32-bit mode, but
+  // takes no modules; others by their PVH note if they have one.
   void enter_elf(const ElfImage& image, const LinuxLimits& limits) {
     clear_rest(image.segments);
     const std::optional<std::uint32_t> pvh = image.pvh_entry(file_);
-    if (pvh && accepts(BootProtocol::pvh)) return enter_pvh(*pvh, limits);
+    const bool prefers_64 =
+        request_.protocol == BootProtocol::automatic && image.is_linux_64() && request_.modules.empty();
+    if (pvh && accepts(BootProtocol::pvh) && !prefers_64) return enter_pvh(*pvh, limits);
     if (request_.protocol == BootProtocol::pvh) fail_protocol("it has no PVH note (Linux: CONFIG_PVH)");
     if (!image.is_64)
       file_.fail("it is a 32-bit kernel with neither a PVH note nor a multiboot header",

@@ -104,6 +104,10 @@ void for_each_note(const ElfImage::Notes& notes, Found found) {
   }
 }
 
+bool is_named(std::span<const std::byte> name, std::string_view wanted) {  // with its final zero
+  return name.size() == wanted.size() && std::memcmp(name.data(), wanted.data(), wanted.size()) == 0;
+}
+
 }  // namespace
 
 bool is_elf(std::span<const std::byte> head) {
@@ -127,9 +131,8 @@ std::optional<std::uint32_t> ElfImage::pvh_entry(const BootFile& file) const {
   for (const Notes& each : notes)
     for_each_note(each, [&](std::uint32_t type, std::span<const std::byte> name,
                             std::span<const std::byte> description) {
-      constexpr std::string_view xen("Xen", 4);
-      const bool is_xen = name.size() == xen.size() && std::memcmp(name.data(), xen.data(), xen.size()) == 0;
-      if (is_xen && type == phys32_entry && (description.size() == 4 || description.size() == 8))
+      if (is_named(name, {"Xen", 4}) && type == phys32_entry &&
+          (description.size() == 4 || description.size() == 8))
         named = load_le(description);
     });
   if (!named) return std::nullopt;
@@ -137,6 +140,15 @@ std::optional<std::uint32_t> ElfImage::pvh_entry(const BootFile& file) const {
     file.fail("it is damaged: the PVH entry point " + hexadecimal(*named) + " lies outside of its segments",
               std::string(damaged_fix));
   return static_cast<std::uint32_t>(*named);
+}
+
+bool ElfImage::is_linux_64() const {
+  bool found = false;
+  for (const Notes& each : notes)
+    for_each_note(each, [&](std::uint32_t, std::span<const std::byte> name, std::span<const std::byte>) {
+      found = found || is_named(name, {"Linux", 6});
+    });
+  return found && is_64;
 }
 
 }  // namespace hum::boot

@@ -37,6 +37,10 @@ struct ElfImage {
 
   // The 32-bit entry point that a PVH note names (XEN_ELFNOTE_PHYS32_ENTRY), once the notes have been read.
   std::optional<std::uint32_t> pvh_entry(const BootFile& file) const;
+
+  // True for a Linux of 64 bits, by the notes that it has had under its own name since 4.18. Its ELF entry
+  // point is that of the 64-bit boot protocol. Once the notes have been read.
+  bool is_linux_64() const;
 };
 
 }  // namespace hum::boot

@@ -69,6 +69,24 @@ TEST_CASE("a PVH note names the entry, with 4 or 8 bytes, in ELF64 and ELF32") {
     }
 }
 
+TEST_CASE(
+    "Linux, known by its notes, is entered in long mode; by its PVH note when asked to or with modules") {
+  Bench bench;
+  TestElf elf;
+  elf.pvh_entry = mib + 0x40;
+  elf.linux_note = true;
+  CHECK(bench.load(elf.build()).protocol == BootProtocol::linux64);
+  CHECK(bench.load(elf.build(), BootProtocol::pvh).protocol == BootProtocol::pvh);
+  bench.request.modules = {{bench.folder.write("module", pattern(16)), ""}};
+  CHECK(bench.load(elf.build()).protocol == BootProtocol::pvh);
+  bench.request.modules.clear();
+  elf.is_64 = false;
+  CHECK(bench.load(elf.build()).protocol == BootProtocol::pvh);
+  elf.pvh_entry.reset();
+  elf.is_64 = true;
+  CHECK(bench.load(elf.build()).protocol == BootProtocol::linux64);
+}
+
 TEST_CASE("the PVH entry has to lie inside a segment") {
   Bench bench;
   TestElf elf;

@@ -139,6 +139,7 @@ struct TestElf {
   std::vector<TestSegment> segments{{0x100000, pattern(0x1000), 0, 0}};
   std::optional<std::uint64_t> pvh_entry;
   std::size_t pvh_entry_size = 8;
+  bool linux_note = false;
   std::size_t behind_headers = 0;  // bytes left free there
 
   Bytes build() const {
@@ -162,6 +163,14 @@ struct TestElf {
       put(notes, 28, 4, 18);
       put_bytes(notes, 32, text_bytes("Xen"));
       put(notes, 36, pvh_entry_size, *pvh_entry);
+    }
+    if (linux_note) {
+      const std::size_t at = notes.size();
+      put(notes, at, 4, 6);
+      put(notes, at + 4, 4, 1);
+      put(notes, at + 8, 4, 0x100);
+      put_bytes(notes, at + 12, text_bytes("Linux"));
+      put(notes, at + 17, 7, 0);
     }
     const std::size_t count = segments.size() + (notes.empty() ? 0 : 1);
     Header header{};

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <string>
 
 #include "vmm/base/errors.h"
 
@@ -11,8 +13,8 @@ namespace {
 
 constexpr std::uint32_t irqchip_pins = 24;
 constexpr std::uint32_t most_gsis = 1024;
-constexpr std::uint64_t identity_map_page =
-    0xfffbc000;  // three pages of TSS and one of tables, below the firmware
+constexpr std::uint64_t tss_pages =
+    0xfffbd000;  // three, behind the page of tables where KVM has it by default
 
 kvm_irq_routing_entry irqchip_route(std::uint32_t gsi, std::uint32_t chip, std::uint32_t pin) {
   kvm_irq_routing_entry entry{};
@@ -50,11 +52,12 @@ class KvmVm::Route final : public MsiInterrupt {
 
   void configure(const MsiMessage& message, bool masked) override {
     if (!masked && message != message_) {
-      if (!vm_.set_route(gsi_, message)) return;
+      if (!vm_.set_route(gsi_, message)) return vm_.warn_of_refusal("an interrupt route");
       message_ = message;
     }
     if (masked == masked_) return;
-    if (!assign_irqfd(vm_.fd(), fd(), gsi_, masked ? KVM_IRQFD_FLAG_DEASSIGN : 0)) return;
+    if (!assign_irqfd(vm_.fd(), fd(), gsi_, masked ? KVM_IRQFD_FLAG_DEASSIGN : 0))
+      return vm_.warn_of_refusal("an eventfd for an interrupt");
     masked_ = masked;
     // KVM raises the interrupt for what was signalled before it took the eventfd over, but leaves the count.
     if (!masked) event_.drain();
@@ -67,7 +70,16 @@ class KvmVm::Route final : public MsiInterrupt {
   bool masked_ = true;
 };
 
-KvmVm::KvmVm(const Kvm& kvm) : kvm_(kvm), fd_(create_vm(kvm)), gsi_taken_(most_gsis) {}
+KvmVm::KvmVm(const Kvm& kvm, const Log& log)
+    : kvm_(kvm), log_(log), fd_(create_vm(kvm)), gsi_taken_(most_gsis) {}
+
+// Once: a guest can ask for what is refused as often as it likes.
+void KvmVm::warn_of_refusal(std::string_view what) {
+  const int error = errno;
+  if (!warned_.exchange(true))
+    log_.warning("KVM refuses " + std::string(what) +
+                 ", a device will miss interrupts: " + std::strerror(error));
+}
 
 std::uint32_t KvmVm::add(GuestRange range, std::byte* host, bool read_only) {
   auto free =
@@ -95,7 +107,15 @@ void KvmVm::remove(std::uint32_t slot) {
   slots_[slot] = {};
 }
 
+// Intel processors without unrestricted guest run real mode with the help of a task state segment (KVM API,
+// KVM_SET_TSS_ADDR); others do not care.
+void KvmVm::place_tss() {
+  if (kvm_.extension(KVM_CAP_SET_TSS_ADDR) != 0)
+    require_ioctl("place the task state segment", fd_.get(), KVM_SET_TSS_ADDR, tss_pages);
+}
+
 void KvmVm::create_split_irqchip() {
+  place_tss();
   kvm_enable_cap request{};
   request.cap = KVM_CAP_SPLIT_IRQCHIP;
   request.args[0] = irqchip_pins;
@@ -104,8 +124,7 @@ void KvmVm::create_split_irqchip() {
 }
 
 void KvmVm::create_full_irqchip() {
-  if (kvm_.extension(KVM_CAP_SET_TSS_ADDR) != 0)
-    require_ioctl("place the task state segment", fd_.get(), KVM_SET_TSS_ADDR, identity_map_page + 0x1000);
+  place_tss();
   require_ioctl("create the interrupt controllers (KVM_CREATE_IRQCHIP)", fd_.get(), KVM_CREATE_IRQCHIP);
   kvm_pit_config pit{};
   pit.flags = KVM_PIT_SPEAKER_DUMMY;
@@ -164,6 +183,15 @@ bool KvmVm::bind(const KickAddress& where, int event_fd) {
 
 void KvmVm::unbind(const KickAddress& where, int event_fd) {
   change_kick(where, event_fd, KVM_IOEVENTFD_FLAG_DEASSIGN);
+}
+
+void KvmVm::collect_writes(std::uint16_t first, std::uint32_t count) {
+  if (kvm_.extension(KVM_CAP_COALESCED_PIO) == 0) return;
+  kvm_coalesced_mmio_zone zone{};
+  zone.addr = first;
+  zone.size = count;
+  zone.pio = 1;
+  kvm_ioctl(fd_.get(), KVM_REGISTER_COALESCED_MMIO, &zone);
 }
 
 class KernelIrqPins::Pin final : public Interrupt {

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <vector>
 
 #include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 #include "vmm/bus/interrupts.h"
 #include "vmm/bus/kicks.h"
+#include "vmm/bus/write_collector.h"
 #include "vmm/kvm/abi.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/memory/memory_slots.h"
@@ -16,12 +20,12 @@
 namespace hum {
 
 // One KVM VM: its memory slots, interrupt routes and kicks. Set-up in this order, which is the cheap one:
-// memory slots, then the interrupt controller, then vCPUs; kicks only when a driver starts. Routes and kicks
-// may be changed from any thread.
-class KvmVm final : public MemorySlots, public MsiController, public KickRegistry {
+// memory slots, then the interrupt controller, then vCPUs; kicks only when a driver starts. Routes, kicks and
+// collected writes may be changed from any thread.
+class KvmVm final : public MemorySlots, public MsiController, public KickRegistry, public WriteCollector {
  public:
-  // kvm outlives the VM. Throws HostError.
-  explicit KvmVm(const Kvm& kvm);
+  // kvm and log outlive the VM. Throws HostError.
+  KvmVm(const Kvm& kvm, const Log& log);
 
   const Kvm& kvm() const { return kvm_; }
   int fd() const { return fd_.get(); }
@@ -39,18 +43,27 @@ class KvmVm final : public MemorySlots, public MsiController, public KickRegistr
   bool bind(const KickAddress& where, int event_fd) override;
   void unbind(const KickAddress& where, int event_fd) override;
 
+  void collect_writes(std::uint16_t first, std::uint32_t count) override;
+  // Held by the vCPU that takes collected writes out of the ring, which all vCPUs share.
+  std::mutex& collected_writes_mutex() { return collected_writes_mutex_; }
+
  private:
   class Route;
 
   bool set_route(std::uint32_t gsi, const MsiMessage& message);
   bool change_kick(const KickAddress& where, int event_fd, std::uint32_t flags);
+  void place_tss();
+  void warn_of_refusal(std::string_view what);
 
   const Kvm& kvm_;
+  const Log& log_;
+  std::atomic<bool> warned_ = false;
   Fd fd_;
   std::vector<GuestRange> slots_;  // size 0: free
   std::mutex mutex_;               // guards the two below
   std::vector<kvm_irq_routing_entry> routes_;
   std::vector<bool> gsi_taken_;
+  std::mutex collected_writes_mutex_;
 };
 
 // The pins of the kernel's own I/O APIC and PIC, for a VM with create_full_irqchip.

@@ -16,8 +16,8 @@
 namespace hum {
 namespace {
 
-constexpr std::uint16_t loops = 2000;
-constexpr int most_runs = 4;
+constexpr std::uint16_t loops = 1000;
+constexpr int most_runs = 3;
 constexpr double instructions = 2.0 * loops + 2;
 
 // mov ecx, loops; 1: dec ecx; jnz 1b; hlt
@@ -31,7 +31,8 @@ double supervisor_nanoseconds_per_instruction(const Kvm& kvm) {
   const GuestRange page{{0x1000}, 0x1000};
   const GuestMemory memory(std::span(&page, 1));
   memory.write_bytes(page.begin, std::as_bytes(std::span(program)));
-  KvmVm vm(kvm);
+  const Log log;
+  KvmVm vm(kvm, log);
   for (const MemoryRegion& region : memory.regions()) vm.add(region.range, region.host, false);
   Vcpu vcpu(vm, 0, SIGRTMIN);
   AddressDecoder ports;

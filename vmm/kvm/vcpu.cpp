@@ -11,11 +11,16 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <mutex>
 
 #include "vmm/base/errors.h"
 
 namespace hum {
 namespace {
+
+constexpr std::size_t page_size = 4096;
+constexpr std::uint32_t ring_entries =
+    (page_size - sizeof(kvm_coalesced_mmio_ring)) / sizeof(kvm_coalesced_mmio);  // KVM_COALESCED_MMIO_MAX
 
 kvm_segment flat_segment(std::uint16_t selector, std::uint8_t type, bool long_mode) {
   kvm_segment segment{};
@@ -49,7 +54,8 @@ std::string describe_internal_error(const kvm_run& run) {
 }  // namespace
 
 Vcpu::Vcpu(KvmVm& vm, std::uint32_t id, int kick_signal)
-    : id_(id),
+    : vm_(vm),
+      id_(id),
       kick_signal_(kick_signal),
       fd_(require_ioctl("create a vCPU", vm.fd(), KVM_CREATE_VCPU, std::uint64_t{id})),
       mapping_size_(vm.kvm().vcpu_mapping_size()) {
@@ -57,6 +63,9 @@ Vcpu::Vcpu(KvmVm& vm, std::uint32_t id, int kick_signal)
   if (mapped == MAP_FAILED) throw HostError(errno, "map a vCPU's shared structure");
   ::madvise(mapped, mapping_size_, MADV_DONTFORK);  // no child keeps the VM alive
   run_ = static_cast<kvm_run*>(mapped);
+  const auto ring_at = static_cast<std::size_t>(vm.kvm().extension(KVM_CAP_COALESCED_MMIO)) * page_size;
+  if (ring_at != 0 && ring_at + page_size <= mapping_size_)
+    ring_ = reinterpret_cast<kvm_coalesced_mmio_ring*>(static_cast<std::byte*>(mapped) + ring_at);
 }
 
 Vcpu::~Vcpu() {
@@ -160,6 +169,7 @@ VcpuEnd Vcpu::run(AddressDecoder& ports, AddressDecoder& mmio) {
       if (errno == EAGAIN) continue;  // a processor the guest has not started yet
       return fail(std::string("KVM_RUN: ") + std::strerror(errno));
     }
+    deliver_collected(ports);
     switch (run_->exit_reason) {
       case KVM_EXIT_IO:
         serve_port(ports);
@@ -191,6 +201,22 @@ VcpuEnd Vcpu::run(AddressDecoder& ports, AddressDecoder& mmio) {
     }
   }
   return VcpuEnd::stopped;
+}
+
+// The ring moves on only after a write was passed on, so that whoever finds it empty comes after all of them.
+void Vcpu::deliver_collected(AddressDecoder& ports) {
+  if (ring_ == nullptr) return;
+  const std::atomic_ref first(ring_->first);
+  const std::atomic_ref last(ring_->last);
+  if (first.load(std::memory_order_acquire) == last.load(std::memory_order_acquire)) return;
+  const std::lock_guard lock(vm_.collected_writes_mutex());
+  for (std::uint32_t at = first.load(); at != last.load(std::memory_order_acquire); first.store(at)) {
+    const kvm_coalesced_mmio& write = ring_->coalesced_mmio[at];
+    const std::size_t size = std::min<std::size_t>(write.len, sizeof write.data);
+    ports.write(write.phys_addr, std::span(reinterpret_cast<const std::byte*>(write.data), size));
+    ++collected_writes_;
+    at = (at + 1) % ring_entries;
+  }
 }
 
 void Vcpu::serve_port(AddressDecoder& ports) {

@@ -59,24 +59,30 @@ class Vcpu {
   const std::string& detail() const { return detail_; }
   std::uint64_t instruction_pointer() const;
   std::uint64_t exits(Exit exit) const { return exits_[static_cast<std::size_t>(exit)]; }
+  // Writes passed on that did not exit by themselves (WriteCollector).
+  std::uint64_t collected_writes() const { return collected_writes_; }
 
  private:
   void count(Exit exit) { ++exits_[static_cast<std::size_t>(exit)]; }
+  void deliver_collected(AddressDecoder& ports);
   void serve_port(AddressDecoder& ports);
   void serve_mmio(AddressDecoder& mmio);
   void open_kick_signal();
   void consume_kick();
   VcpuEnd fail(std::string detail);
 
+  KvmVm& vm_;
   std::uint32_t id_;
   int kick_signal_;
   Fd fd_;
   std::size_t mapping_size_;
   kvm_run* run_ = nullptr;
+  kvm_coalesced_mmio_ring* ring_ = nullptr;  // of collected writes; null where KVM has none
   std::atomic<bool> stop_ = false;
   std::atomic<pthread_t> thread_ = {};
   std::atomic<bool> running_ = false;
   std::array<std::uint64_t, exit_names.size()> exits_{};
+  std::uint64_t collected_writes_ = 0;
   std::string detail_;
 };
 

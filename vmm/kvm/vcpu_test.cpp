@@ -9,6 +9,7 @@
 #include <optional>
 #include <thread>
 
+#include "vmm/base/endian.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/testing.h"
 #include "vmm/memory/guest_memory.h"
@@ -38,7 +39,7 @@ class Recorder final : public RegisterWindow {
 // A vCPU with one page of program at 0x1000.
 struct Machine {
   explicit Machine(std::span<const std::uint8_t> program, bool irqchip = false)
-      : memory(std::array{GuestRange{{0x1000}, 0x1000}}), vm(kvm) {
+      : memory(std::array{GuestRange{{0x1000}, 0x1000}}), vm(kvm, log) {
     memory.write_bytes({0x1000}, std::as_bytes(program));
     vm.add(memory.regions()[0].range, memory.regions()[0].host, false);
     if (irqchip) vm.create_split_irqchip();
@@ -47,6 +48,7 @@ struct Machine {
     vcpu->set_start({.rip = 0x1000, .cr0 = 1});
   }
 
+  Log log;
   Kvm kvm;
   GuestMemory memory;
   KvmVm vm;
@@ -81,6 +83,44 @@ TEST_CASE("the vCPU passes port and memory accesses on, and ends at a halt") {
   CHECK(machine.vcpu->exits(Vcpu::Exit::port_out) == 1);
   CHECK(machine.vcpu->exits(Vcpu::Exit::port_in) == 1);
   CHECK(machine.vcpu->exits(Vcpu::Exit::mmio_write) == 1);
+}
+
+TEST_CASE("collected writes come in order, before the access that exits, and without exits of their own") {
+  if (no_kvm()) return;
+  // mov al, 1; out 0x10, al; mov al, 2; out 0x11, al; mov al, 3; out 0x12, al; hlt
+  const std::array<std::uint8_t, 13> program = {0xb0, 1,    0xe6, 0x10, 0xb0, 2,   0xe6,
+                                                0x11, 0xb0, 3,    0xe6, 0x12, 0xf4};
+  Machine machine(program);
+  if (machine.kvm.extension(KVM_CAP_COALESCED_PIO) == 0) {
+    WARN("skipped: this KVM collects no writes to ports");
+    return;
+  }
+  machine.vm.collect_writes(0x10, 2);
+  Recorder port;
+  const auto mapping = machine.ports.map("port", 0x10, 4, port);
+  CHECK(machine.vcpu->run(machine.ports, machine.mmio) == VcpuEnd::halted);
+  REQUIRE(port.writes.size() == 3);
+  for (std::uint8_t i = 0; i < 3; ++i) {
+    CHECK(port.writes[i].offset == i);
+    CHECK(port.writes[i].data == std::vector{std::byte{static_cast<unsigned char>(i + 1)}});
+  }
+  CHECK(machine.vcpu->exits(Vcpu::Exit::port_out) == 1);
+  CHECK(machine.vcpu->collected_writes() == 2);
+}
+
+TEST_CASE("more collected writes than the ring holds are neither lost nor out of order") {
+  if (no_kvm()) return;
+  // mov ecx, 1000; 1: mov eax, ecx; out 0x10, eax; dec ecx; jnz 1b; hlt
+  const std::array<std::uint8_t, 14> program = {0xb9, 0xe8, 3,    0,    0,    0x89, 0xc8,
+                                                0xe7, 0x10, 0xff, 0xc9, 0x75, 0xf8, 0xf4};
+  Machine machine(program);
+  machine.vm.collect_writes(0x10, 4);
+  Recorder port;
+  const auto mapping = machine.ports.map("port", 0x10, 4, port);
+  CHECK(machine.vcpu->run(machine.ports, machine.mmio) == VcpuEnd::halted);
+  REQUIRE(port.writes.size() == 1000);
+  std::uint64_t left = 1000;
+  for (const Recorder::Write& write : port.writes) CHECK(load_le(write.data) == left--);
 }
 
 TEST_CASE("ports and memory with nothing there read as all ones") {

@@ -92,6 +92,7 @@ std::string EndRecord::to_json() const {
     json["vcpu"] = {{"id", ended_vcpu}, {"instruction_pointer", hex(*instruction_pointer)}};
   if (cause != EndCause::running) {
     json["exits"] = exits;
+    json["collected_writes"] = collected_writes;
     nlohmann::ordered_json by_window = nlohmann::ordered_json::object();
     for (const auto& [name, window] : windows)
       by_window[name] = {{"reads", window.reads}, {"writes", window.writes}};

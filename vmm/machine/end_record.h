@@ -31,7 +31,7 @@ struct EndRecord {
   EndCause cause = EndCause::running;
   std::string detail;                            // in words; empty where the cause says it all
   std::optional<std::uint32_t> guest_exit_code;  // of debug_exit
-  std::string kernel;                            // path as given
+  std::string kernel;                            // path as given, or VmConfig::kernel_name
   std::string kernel_digest;                     // "sha256:..."
   std::string boot_protocol;
   int pid = 0;
@@ -41,6 +41,7 @@ struct EndRecord {
   std::uint32_t ended_vcpu = 0;
   std::optional<std::uint64_t> instruction_pointer;  // where a vCPU failed
   std::map<std::string, std::uint64_t> exits;        // user-space exits by KVM's reason
+  std::uint64_t collected_writes = 0;                // accesses that came along with the exit of another
   struct Window {
     std::uint64_t reads = 0;
     std::uint64_t writes = 0;

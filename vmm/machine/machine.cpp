@@ -84,11 +84,11 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
                  [this] {
                    for (const auto& vcpu : vcpus_) vcpu->stop();
                  }),
-      vm_(kvm_),
+      vm_(kvm_, log_),
       pins_(create_irqchip(config, kinds)),
       context_{memory_, ports_, mmio_, *pins_, end_latch_, console_, log_} {
   create_vcpus(config);
-  if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_);
+  if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_, vm_);
   for (const DeviceConfig& device : config.devices) create_device(device, kinds);
   load(config);
 }
@@ -189,8 +189,8 @@ bool Machine::press_power_button() {
                      [](const auto& device) { return device->press_power_button(); });
 }
 
-void Machine::stop_devices() {
-  for (const auto& transport : transports_) transport->flush();
+void Machine::stop_devices(int give_up_fd) {
+  for (const auto& transport : transports_) transport->flush(give_up_fd);
   for (const auto& transport : transports_) transport->stop();
 }
 

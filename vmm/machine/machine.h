@@ -36,8 +36,9 @@ class Machine {
   AddressDecoder& mmio() { return mmio_; }
 
   bool press_power_button();
-  // When no vCPU runs any more: lets the devices finish their output and takes their queues back.
-  void stop_devices();
+  // When no vCPU runs any more: lets the devices finish their output, waiting for slow readers only until
+  // give_up_fd is readable, and takes their queues back.
+  void stop_devices(int give_up_fd);
 
  private:
   std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config, std::span<const DeviceKind* const> kinds);

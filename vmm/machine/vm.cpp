@@ -2,6 +2,7 @@
 #include "vmm/machine/vm.h"
 
 #include <poll.h>
+#include <sys/timerfd.h>
 
 #include <cassert>
 #include <cerrno>
@@ -11,13 +12,22 @@
 #include <thread>
 #include <vector>
 
+#include "vmm/base/errors.h"
 #include "vmm/base/event_loop.h"
+#include "vmm/base/fd.h"
 #include "vmm/machine/machine.h"
 
 namespace hum {
 namespace {
 
 constexpr std::size_t console_lines_kept = 50;
+constexpr time_t output_patience = 5;  // seconds
+
+Fd make_timer() {
+  Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+  if (!timer) throw HostError(errno, "create a timer", "raise the limit of open files (ulimit -n)");
+  return timer;
+}
 
 }  // namespace
 
@@ -25,7 +35,7 @@ struct Vm::Parts {
   Parts(VmConfig given, std::span<const DeviceKind* const> kinds, Log sink)
       : config(std::move(given)), log(std::move(sink)), machine(config, kinds, log) {
     if (!config.record.empty()) record_file.emplace(config.record);
-    record.kernel = config.boot.kernel_path;
+    record.kernel = config.kernel_name.empty() ? config.boot.kernel_path : config.kernel_name;
     record.boot_protocol = to_string(machine.kernel().protocol);
     if (!machine.kernel().digest.empty()) record.kernel_digest = "sha256:" + machine.kernel().digest;
   }
@@ -39,6 +49,7 @@ struct Vm::Parts {
   std::optional<RecordFile> record_file;
   Machine machine;
   EndRecord record;
+  Fd patience = make_timer();
   std::chrono::steady_clock::time_point started;
   std::vector<std::thread> threads;
   std::optional<std::uint32_t>
@@ -90,9 +101,11 @@ void Vm::Parts::fill_in_end() {
     record.ended_vcpu = *failed_vcpu;
     record.instruction_pointer = machine.vcpus()[*failed_vcpu]->instruction_pointer();
   }
-  for (const auto& vcpu : machine.vcpus())
+  for (const auto& vcpu : machine.vcpus()) {
     for (std::size_t i = 0; i < Vcpu::exit_names.size(); ++i)
       record.exits[std::string(Vcpu::exit_names[i])] += vcpu->exits(static_cast<Vcpu::Exit>(i));
+    record.collected_writes += vcpu->collected_writes();
+  }
   for (AddressDecoder* const space : {&machine.ports(), &machine.mmio()})
     for (const AddressDecoder::Count& count : space->counts()) {
       record.windows[count.name].reads += count.reads;
@@ -131,15 +144,17 @@ void Vm::start() {
   }
 }
 
-const EndRecord& Vm::wait() {
+const EndRecord& Vm::wait(int give_up_fd) {
   if (parts_->finished) return parts_->record;
   pollfd ended{.fd = end_fd(), .events = POLLIN, .revents = 0};
   while (::poll(&ended, 1, -1) < 0 && errno == EINTR) {
   }
   for (std::thread& thread : parts_->threads) thread.join();
-  parts_->machine.stop_devices();
   parts_->fill_in_end();
   parts_->keep_record();
+  const itimerspec later{.it_interval = {}, .it_value = {.tv_sec = output_patience, .tv_nsec = 0}};
+  ::timerfd_settime(parts_->patience.get(), 0, &later, nullptr);
+  parts_->machine.stop_devices(give_up_fd >= 0 ? give_up_fd : parts_->patience.get());
   parts_->finished = true;
   return parts_->record;
 }

@@ -34,9 +34,10 @@ class Vm {
   // Starts the vCPUs. Once. Throws HostError.
   void start();
 
-  // Waits for the end, stops every thread, finishes the devices' output, writes the record, and returns it.
-  // Later calls return the same.
-  const EndRecord& wait();
+  // Waits for the end, stops every thread, writes the record, finishes the devices' output, and returns the
+  // record. Readers of that output who are behind are waited for until give_up_fd is readable; without one
+  // (-1), and in the destructor, for 5 seconds. Later calls return the same.
+  const EndRecord& wait(int give_up_fd = -1);
 
   // Readable once the VM has ended and wait will not block for the guest; for event loops.
   int end_fd() const;

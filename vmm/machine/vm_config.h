@@ -27,9 +27,10 @@ struct VmConfig {
   Transport transport = Transport::pci;
   BootRequest boot;
   std::vector<DeviceConfig> devices;
-  std::string record;   // path of the end record; empty: none
-  int kvm_fd = -1;      // an open /dev/kvm that was handed in; -1: open it
-  int kick_signal = 0;  // a signal below SIGRTMIN that nothing else in the process uses; 0: SIGSTKFLT
+  std::string kernel_name;  // what the record calls the kernel; empty: boot.kernel_path
+  std::string record;       // path of the end record; empty: none
+  int kvm_fd = -1;          // an open /dev/kvm that was handed in; -1: open it
+  int kick_signal = 0;      // a signal below SIGRTMIN that nothing else in the process uses; 0: SIGSTKFLT
 
   // Sets one of machine_options() from text. Throws ConfigError.
   void set(std::string_view key, std::string_view text);

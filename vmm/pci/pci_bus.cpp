@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
@@ -37,9 +38,11 @@ std::optional<std::uint64_t> selected_address(std::uint32_t selected, std::uint6
 
 }  // namespace
 
-PciBus::PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& mmio)
+PciBus::PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& mmio,
+               WriteCollector& collector)
     : layout_(layout),
       mmio_(mmio),
+      collector_(collector),
       next32_(layout.mmio32_first),
       next64_(layout.mmio64_first),
       host_bridge_(host_bridge) {
@@ -113,6 +116,8 @@ void PciBus::read_address_port(std::uint64_t /*offset*/, std::span<std::byte> da
 void PciBus::write_address_port(std::uint64_t /*offset*/, std::span<const std::byte> data) {
   if (data.size() != 4) return;
   const std::lock_guard lock(mutex_);
+  // Every access is a write here and one to the data port: half of the exits less.
+  if (!std::exchange(collected_, true)) collector_.collect_writes(port_address, 4);
   selected_ = static_cast<std::uint32_t>(load_le(data)) & address_bits;
 }
 

@@ -10,6 +10,7 @@
 #include "vmm/acpi/aml.h"
 #include "vmm/bus/address_decoder.h"
 #include "vmm/bus/register_window.h"
+#include "vmm/bus/write_collector.h"
 #include "vmm/memory/guest_address.h"
 #include "vmm/pci/pci_function.h"
 
@@ -32,8 +33,9 @@ inline constexpr std::uint64_t ecam_bytes = 1 << 20;  // one bus
 // configuration space; a function may take its own below it.
 class PciBus {
  public:
-  // Maps its windows; the decoders outlive the bus.
-  PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& mmio);
+  // Maps its windows. The decoders and the collector, which takes over the address word's port once a guest
+  // uses it, outlive the bus.
+  PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& mmio, WriteCollector& collector);
 
   // Puts a function into the next free slot and gives its BARs their addresses, as firmware would: an OS
   // keeps them. Returns the device number. Before vCPUs run; the function outlives them. Throws ConfigError
@@ -75,12 +77,14 @@ class PciBus {
 
   PciLayout layout_;
   AddressDecoder& mmio_;
+  WriteCollector& collector_;
   std::uint64_t next32_;
   std::uint64_t next64_;
   PciFunction host_bridge_;
   std::mutex mutex_;  // guards all below, and every function's configuration space
   std::array<PciFunction*, slots> functions_{};
   std::uint32_t selected_ = 0;  // the word at port 0xcf8
+  bool collected_ = false;      // its writes are, since the first
   Window<&PciBus::read_ecam, &PciBus::write_ecam> ecam_{*this};
   Window<&PciBus::read_address_port, &PciBus::write_address_port> address_port_{*this};
   Window<&PciBus::read_data_port, &PciBus::write_data_port> data_port_{*this};

@@ -9,6 +9,7 @@
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/testing.h"
+#include "vmm/bus/fake_write_collector.h"
 
 namespace hum::pci {
 namespace {
@@ -72,7 +73,8 @@ struct Machine {
 
   AddressDecoder ports;
   AddressDecoder mmio;
-  PciBus bus{layout, ports, mmio};
+  hum::testing::FakeWriteCollector collector;
+  PciBus bus{layout, ports, mmio, collector};
 };
 
 TEST_CASE("the host bridge is device 0 and absent functions read as all ones") {
@@ -198,7 +200,8 @@ TEST_CASE("a bus has room for 31 functions beside the host bridge") {
   AddressDecoder mmio;
   PciLayout wide = layout;
   wide.mmio32_last = 0xcfffffff;
-  PciBus bus(wide, ports, mmio);
+  hum::testing::FakeWriteCollector collector;
+  PciBus bus(wide, ports, mmio, collector);
   std::vector<std::unique_ptr<Plain>> functions;
   for (unsigned device = 1; device < 32; ++device) {
     functions.push_back(std::make_unique<Plain>());
@@ -250,14 +253,25 @@ TEST_CASE("the address word keeps its bits, and only four bytes at once reach it
   CHECK(machine.in<std::uint32_t>(0xcfd) == 0xffffffff);
 }
 
+TEST_CASE("writes to the address word are collected from the first on, asked for once") {
+  Machine machine;
+  machine.read<std::uint32_t>(Machine::config(0, 0));
+  machine.in<std::uint32_t>(0xcf8);
+  CHECK(machine.collector.asked.empty());
+  machine.out<std::uint32_t>(0xcf8, 0x80000000);
+  machine.out<std::uint32_t>(0xcf8, 0x80000004);
+  CHECK(machine.collector.asked == std::vector{std::pair<std::uint16_t, std::uint32_t>{0xcf8, 4}});
+}
+
 TEST_CASE("the root bridge and the reservation of ECAM are described to the guest") {
   AddressDecoder ports;
   AddressDecoder mmio;
-  const PciBus both(layout, ports, mmio);
+  hum::testing::FakeWriteCollector collector;
+  const PciBus both(layout, ports, mmio, collector);
   PciLayout narrow = layout;
   narrow.mmio64_first = narrow.mmio64_last + 1;
   AddressDecoder other;
-  const PciBus one(narrow, ports, other);
+  const PciBus one(narrow, ports, other, collector);
   const auto contains = [](const acpi::Aml& node, const acpi::Aml& part) {
     return std::search(node.begin(), node.end(), part.begin(), part.end()) != node.end();
   };

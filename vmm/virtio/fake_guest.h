@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "vmm/bus/fake_write_collector.h"
 #include "vmm/pci/pci_bus.h"
 #include "vmm/virtio/mmio_transport.h"
 #include "vmm/virtio/pci_transport.h"
@@ -213,8 +214,11 @@ class PciGuest final : public Guest {
   }
   bool take_config_interrupt() override { return machine.msi.interrupts[2]->delivered() == 1; }
 
-  pci::PciBus bus{
-      {.ecam = {ecam}, .mmio32_first = 0xc0000000, .mmio32_last = 0xc0ffffff}, machine.ports, machine.mmio};
+  hum::testing::FakeWriteCollector collector;
+  pci::PciBus bus{{.ecam = {ecam}, .mmio32_first = 0xc0000000, .mmio32_last = 0xc0ffffff},
+                  machine.ports,
+                  machine.mmio,
+                  collector};
   std::uint64_t bar = 0;
   std::uint64_t msix = 0;
   std::uint64_t access = 0;

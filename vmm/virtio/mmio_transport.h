@@ -29,7 +29,7 @@ class MmioTransport final : public Transport, private RegisterWindow, private Vi
   MmioTransport(const TransportContext& context, std::unique_ptr<VirtioDevice> device, std::string name,
                 std::uint32_t base, IrqPins& irqs);
 
-  void flush() override;
+  void flush(int give_up_fd) override;
   void stop() override;
 
   std::uint32_t base() const { return base_; }

@@ -157,9 +157,9 @@ PciTransport::PciTransport(const TransportContext& context, std::unique_ptr<Virt
   peek_at_ = add_capability(capability_vendor, bytes_of(access), bytes_of(writable));
 }
 
-void PciTransport::flush() {
+void PciTransport::flush(int give_up_fd) {
   const std::lock_guard lock(mutex_);
-  core_.flush();
+  core_.flush(give_up_fd);
 }
 
 void PciTransport::stop() {

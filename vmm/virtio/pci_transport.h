@@ -32,7 +32,7 @@ class PciTransport final : public Transport,
   PciTransport(const TransportContext& context, std::unique_ptr<VirtioDevice> device, const std::string& name,
                MsiController& msi);
 
-  void flush() override;
+  void flush(int give_up_fd) override;
   void stop() override;
 
   void read_config(std::uint32_t offset, std::span<std::byte> data) override;

@@ -128,7 +128,7 @@ class FakeDevice final : public VirtioDevice {
     ++state_.deactivations;
     state_.queues.clear();
   }
-  void flush() override { ++state_.flushes; }
+  void flush(int /*give_up_fd*/) override { ++state_.flushes; }
 
  private:
   State& state_;

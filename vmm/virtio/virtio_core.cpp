@@ -181,8 +181,8 @@ void VirtioCore::rebind_kicks() {
   if (active_) bind_kicks();
 }
 
-void VirtioCore::flush() {
-  if (active_) device_->flush();
+void VirtioCore::flush(int give_up_fd) {
+  if (active_) device_->flush(give_up_fd);
 }
 
 // 2.5.1: the driver sees another generation before it learns of the change.

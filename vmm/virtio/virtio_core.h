@@ -33,9 +33,9 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  // The end of the VM: its vCPUs have stopped. flush finishes what the device had queued for the outside,
-  // stop takes the queues back from it. Any thread.
-  virtual void flush() = 0;
+  // The end of the VM: its vCPUs have stopped. flush finishes what the device had queued for the outside (see
+  // VirtioDevice::flush), stop takes the queues back from it. Any thread.
+  virtual void flush(int give_up_fd) = 0;
   virtual void stop() = 0;
 };
 
@@ -109,7 +109,7 @@ class VirtioCore final : private DeviceEvents {
   // The places of notification have changed: binds the kicks of a running device again.
   void rebind_kicks();
 
-  void flush();
+  void flush(int give_up_fd);
   void stop() { reset(); }
 
  private:

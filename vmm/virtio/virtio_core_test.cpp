@@ -286,11 +286,11 @@ TEST_CASE("configuration space takes every width and its changes are told") {
 
 TEST_CASE("the end of a VM flushes a running device and stops it") {
   const auto guest = make_guest(GENERATE(false, true));
-  guest->transport().flush();
+  guest->transport().flush(-1);
   guest->transport().stop();
   CHECK(guest->device.flushes == 0);
   guest->start();
-  guest->transport().flush();
+  guest->transport().flush(-1);
   CHECK(guest->device.flushes == 1);
   CHECK(guest->device.active);
   guest->transport().stop();

@@ -62,8 +62,9 @@ class VirtioDevice {
   virtual void deactivate() = 0;
 
   // The end of the VM is near and the guest has stopped: finish what it had already queued for the outside
-  // (console output), without waiting for the guest. Called while active, before deactivate.
-  virtual void flush() {}
+  // (console output), without waiting for the guest. Waits for a slow outside only until give_up_fd is
+  // readable. Called while active, before deactivate.
+  virtual void flush(int /*give_up_fd*/) {}
 };
 
 }  // namespace hum::virtio
