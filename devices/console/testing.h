@@ -143,7 +143,7 @@ class Guest {
   using Ends = VirtioConsole::Ends;
 
   explicit Guest(std::vector<VirtioConsole::NamedPort> ports, std::optional<Ends> console = std::nullopt)
-      : device(console, ports, machine.log, std::chrono::milliseconds(200)), driver(machine.memory, device) {
+      : device(console, ports, machine.log), driver(machine.memory, device) {
     control_buffers_ = driver.allocate(16 * 4096);
   }
   Guest(Ends ends) : Guest({{"port", ends}}) {}

@@ -71,9 +71,8 @@ struct VirtioConsole::Control {
   le16 value;
 };
 
-VirtioConsole::VirtioConsole(std::optional<Ends> console, std::span<const NamedPort> ports, const Log& log,
-                             std::chrono::milliseconds flush_patience)
-    : log_(log), flush_patience_(flush_patience), queue_sizes_(2 * (ports.size() + 2), queue_size) {
+VirtioConsole::VirtioConsole(std::optional<Ends> console, std::span<const NamedPort> ports, const Log& log)
+    : log_(log), queue_sizes_(2 * (ports.size() + 2), queue_size) {
   static_assert(sizeof(Control) == 8);
   add_port(console.has_value(), "", console.value_or(Ends{}));
   for (const NamedPort& each : ports) add_port(true, each.name, each.ends);
@@ -254,23 +253,24 @@ std::size_t VirtioConsole::write_announcement(Port& port, std::span<const iovec>
   return written;
 }
 
-void VirtioConsole::flush() {
+void VirtioConsole::flush(int give_up_fd) {
   if (!service_) return;
-  service_->call([this] {
-    const auto end = std::chrono::steady_clock::now() + flush_patience_;
-    std::vector<pollfd> behind;
+  service_->call([this, give_up_fd] {
+    std::vector<pollfd> waited_for;
     while (true) {
-      bool more = false;
-      behind.clear();
+      waited_for.assign(1, {.fd = give_up_fd, .events = POLLIN, .revents = 0});
+      bool in_turns = false;  // a queue with more than one turn's requests
       for (Port& port : ports_) {
         if (transmit(port)) continue;
-        more = true;
-        if (port.busy) behind.push_back({.fd = port.output->fd(), .events = POLLOUT, .revents = 0});
+        if (port.busy) {
+          waited_for.push_back({.fd = port.output->fd(), .events = POLLOUT, .revents = 0});
+        } else {
+          in_turns = true;
+        }
       }
-      if (!more) return;
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
-      if (left.count() <= 0) break;
-      if (!behind.empty()) ::poll(behind.data(), behind.size(), static_cast<int>(left.count()));
+      if (waited_for.size() == 1 && !in_turns) return;
+      ::poll(waited_for.data(), waited_for.size(), in_turns ? 0 : -1);
+      if (waited_for.front().revents != 0) break;
     }
     log_.warning("a reader of the guest's output is behind: what it had not taken is lost");
   });

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -37,8 +36,7 @@ class VirtioConsole final : public virtio::VirtioDevice {
 
   // The console is port 0, the named ports, at most most_ports, are those from 1 on. Duplicates the
   // descriptors. log outlives the device. Throws HostError.
-  VirtioConsole(std::optional<Ends> console, std::span<const NamedPort> ports, const Log& log,
-                std::chrono::milliseconds flush_patience = std::chrono::seconds(5));
+  VirtioConsole(std::optional<Ends> console, std::span<const NamedPort> ports, const Log& log);
   ~VirtioConsole() override { deactivate(); }
 
   std::uint32_t type() const override { return 3; }
@@ -48,8 +46,7 @@ class VirtioConsole final : public virtio::VirtioDevice {
   void activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                 virtio::DeviceEvents& events) override;
   void deactivate() override;
-  // Waits for readers of the host that are behind, up to flush_patience.
-  void flush() override;
+  void flush(int give_up_fd) override;
 
  private:
   struct Control;
@@ -80,7 +77,6 @@ class VirtioConsole final : public virtio::VirtioDevice {
   std::size_t write_announcement(Port& port, std::span<const iovec> to);
 
   const Log& log_;
-  std::chrono::milliseconds flush_patience_;
   std::vector<Port> ports_;  // by id
   std::vector<std::uint16_t> queue_sizes_;
   std::unique_ptr<QueueService> service_;

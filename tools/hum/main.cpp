@@ -15,6 +15,7 @@
 #include "tools/hum/kernel_command.h"
 #include "tools/hum/probe_command.h"
 #include "tools/hum/run_command.h"
+#include "tools/hum/usage.h"
 #include "vmm/base/errors.h"
 
 namespace {
@@ -57,9 +58,8 @@ int dispatch(std::vector<std::string> arguments) {
   try {
     app.parse(arguments);
   } catch (const CLI::ParseError& error) {
-    const bool asked = error.get_exit_code() == 0;  // --help, --version
-    app.exit(error);
-    return asked ? 0 : hum::exit_bad_request;
+    if (error.get_exit_code() != 0) throw hum::usage_error(app, error);
+    return app.exit(error);  // --help, --version
   }
   if (!app.got_subcommand("run") && !run.command.empty())
     throw hum::ConfigError("--", run.command.front(), "only 'hum run' takes a command");

@@ -26,7 +26,7 @@
 namespace hum {
 namespace {
 
-constexpr std::string_view base_cmdline = "console=ttyS0 panic=-1 reboot=panic_warm";
+constexpr std::string_view base_cmdline = "console=ttyS0 panic=-1 reboot=panic_warm noreplace-smp";
 
 std::string option_help(const OptionSpec& spec) {
   std::string text(spec.help);
@@ -89,7 +89,8 @@ bool looks_like_linux(const RunOptions& options) {
          std::any_of(options.append.begin(), options.append.end(), names_root);
 }
 
-Choice choose_kernel(const RunOptions& options, bool command, BootRequest& boot) {
+Choice choose_kernel(const RunOptions& options, bool command, VmConfig& config) {
+  BootRequest& boot = config.boot;
   Choice choice;
   boot.kernel_path = options.kernel;
   boot.initrd_path = options.initrd;
@@ -111,6 +112,7 @@ Choice choose_kernel(const RunOptions& options, bool command, BootRequest& boot)
     choice.monitor = file_in_memory(monitor_image());
     choice.linux_guest = false;
     boot.kernel_path = path_of(choice.monitor);
+    config.kernel_name = "built-in monitor";
     std::fputs(
         "hum: no guest kernel is at hand ('hum kernel get' fetches one): booting the built-in monitor\n",
         stderr);
@@ -182,6 +184,19 @@ void report_end(const EndRecord& record, bool console_shown) {
   std::fputc('\n', stderr);
 }
 
+void add_seconds(CLI::App& app, const std::string& key, unsigned& seconds, const std::string& help) {
+  static constexpr OptionSpec spec{
+      .key = "", .type = OptionType::integer, .help = "", .maximum = 366 * 86400};
+  app.add_option_function<std::string>(
+         "--" + key,
+         [&seconds, key](const std::string& text) {
+           seconds = static_cast<unsigned>(std::get<std::uint64_t>(parse_option(key, spec, text)));
+         },
+         help)
+      ->type_name("SECONDS")
+      ->group("Session");
+}
+
 }  // namespace
 
 void add_run_options(CLI::App& app, RunOptions& options) {
@@ -229,12 +244,10 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       ->group("Session");
   app.add_option("-w,--workdir", options.directory, "where the command starts")->group("Session");
   app.add_option("--hostname", options.hostname, "the guest's host name (default: hum)")->group("Session");
-  app.add_option("--stop-timeout", options.stop_timeout,
-                 "seconds between the power button and the kill when a signal ends the VM (default: 10)")
-      ->group("Session");
-  app.add_option("--timeout", options.timeout,
-                 "end the VM after so many seconds, with exit code 124 (default: never)")
-      ->group("Session");
+  add_seconds(app, "stop-timeout", options.stop_timeout,
+              "seconds between the power button and the kill when a signal ends the VM (default: 10)");
+  add_seconds(app, "timeout", options.timeout,
+              "end the VM after so many seconds, with exit code 124 (default: never)");
   app.add_flag("-v,--verbose", options.verbosity, "show what is done; twice: more")->group("Session");
   app.footer(
       "Behind -- stands a command that is the guest's only job; its input, output and exit code are "
@@ -254,7 +267,7 @@ int run(const RunOptions& options) {
   for (const auto& [key, text] : options.machine) config.set(key, text);
   config.record = options.record;
   const SessionOptions::Console console = console_mode(options, command);
-  const Choice choice = choose_kernel(options, command, config.boot);
+  const Choice choice = choose_kernel(options, command, config);
   for (const std::string& module : options.modules) {
     const std::size_t equals = module.find('=');
     config.boot.modules.push_back(
@@ -284,6 +297,8 @@ int run(const RunOptions& options) {
   session.console = console;
   if (console == SessionOptions::Console::file) session.console_file = options.console.substr(5);
   session.control_fd = ports ? ports->ours.get() : -1;
+  if (command && !terminal)
+    session.outputs = {{STDOUT_FILENO, hum_port_stdout}, {STDERR_FILENO, hum_port_stderr}};
   session.command_on_terminal = terminal;
   session.stop_timeout = options.stop_timeout;
   session.timeout = options.timeout;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <utility>
 
 #include "tools/hum/exit_codes.h"
 #include "vmm/base/errors.h"
@@ -29,6 +30,8 @@ sigset_t session_signals() {
   }
   return set;
 }
+
+constexpr std::size_t longest_line = 64;  // that a guest says
 
 Fd make_timer() {
   Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
@@ -66,7 +69,7 @@ void Session::open_console() {
     input_thread_.emplace("hum-input");
     input_thread_->call([&] {
       input_.emplace(input_thread_->loop(), vm_.console(), STDIN_FILENO, typed,
-                     [this] { vm_.end(EndCause::killed, "Ctrl-A x"); });
+                     [this] { end_now(EndCause::killed, "Ctrl-A x"); });
     });
   }
 }
@@ -82,15 +85,40 @@ void Session::arm(const Fd& timer, unsigned seconds, std::function<void()> actio
               });
 }
 
-// The guest says "ready" when the command has started; until then a signal is for the VM.
 void Session::hear_command() {
   std::array<char, 256> said;
   const ssize_t count = ::recv(options_.control_fd, said.data(), said.size(), MSG_DONTWAIT);
-  if (count > 0 && !command_runs_) {
-    command_runs_ = true;
-    if (terminal_) terminal_->pass_signals();
-  }
   if (count == 0) loop_.unwatch(options_.control_fd);
+  for (ssize_t i = 0; i < count; ++i) {
+    const char each = said[static_cast<std::size_t>(i)];
+    if (each == '\n') {
+      heed(std::exchange(heard_, {}));
+    } else if (heard_.size() < longest_line) {
+      heard_ += each;
+    }
+  }
+}
+
+// Until a command has started, a signal is for the VM.
+void Session::heed(const std::string& line) {
+  if (line == "ready" && command_ == Command::none) {
+    command_ = Command::runs;
+    if (terminal_) terminal_->pass_signals();
+  } else if (line == "ended") {
+    command_ = Command::ended;
+  }
+}
+
+// As a local command would, the guest's learns of it when it next writes there.
+void Session::watch_output(int fd, const std::string& port) {
+  try {
+    loop_.watch(fd, EventLoop::Interest::end, [this, fd, port] {
+      loop_.unwatch(fd);
+      tell_command("closed " + port + "\n");
+    });
+  } catch (const HostError& error) {
+    if (error.code().value() != EPERM) throw;  // a regular file has no reader that could go
+  }
 }
 
 void Session::tell_command(const std::string& line) {
@@ -104,17 +132,24 @@ void Session::send_window_size() {
     tell_command("winsize " + std::to_string(size->first) + " " + std::to_string(size->second) + "\n");
 }
 
+void Session::end_now(EndCause cause, const std::string& detail) {
+  give_up_.signal();
+  vm_.end(cause, detail);
+}
+
 void Session::stop_gently(int signal) {
-  const auto end_now = [this, signal] {
+  const auto kill = [this, signal] {
     exit_code_ = exit_signal + signal;
-    vm_.end(EndCause::signal, "signal " + std::to_string(signal));
+    end_now(EndCause::signal, "signal " + std::to_string(signal));
   };
-  // A command ends as if the signal had been sent to it; a system is switched off. A second signal, or a
-  // machine without a power button, does not wait.
-  if (command_runs_) tell_command("signal " + std::to_string(signal) + "\n");
-  if (exit_code_ || (!vm_.press_power_button() && !command_runs_)) return end_now();
-  exit_code_ = exit_signal + signal;
-  arm(stop_timer_, options_.stop_timeout, end_now);
+  // A command ends as if the signal had been sent to it; where it has ended already, the signal is for what
+  // still delivers its output. A system is switched off. A second signal, or a machine without a power
+  // button, does not wait.
+  if (command_ != Command::none) tell_command("signal " + std::to_string(signal) + "\n");
+  if (command_ == Command::ended) give_up_.signal();
+  if (end_thread_ || stopping_ || (!vm_.press_power_button() && command_ == Command::none)) return kill();
+  stopping_ = true;
+  arm(stop_timer_, options_.stop_timeout, kill);
 }
 
 void Session::on_signal() {
@@ -123,12 +158,22 @@ void Session::on_signal() {
     const int signal = static_cast<int>(info.ssi_signo);
     if (signal == SIGWINCH) {
       send_window_size();
-    } else if ((signal == SIGINT || signal == SIGQUIT) && command_runs_) {
+    } else if ((signal == SIGINT || signal == SIGQUIT) && command_ == Command::runs && !end_thread_) {
       tell_command("signal " + std::to_string(signal) + "\n");
     } else {
       stop_gently(signal);
     }
   }
+}
+
+// Signals and time-outs are served meanwhile.
+void Session::deliver_output() {
+  loop_.unwatch(vm_.end_fd());
+  end_thread_.emplace("hum-end");
+  end_thread_->loop().post([this] {
+    vm_.wait(give_up_.fd());
+    loop_.stop();
+  });
 }
 
 int Session::run() {
@@ -137,22 +182,21 @@ int Session::run() {
   loop_.watch(signals_.get(), EventLoop::Interest::readable, [this] { on_signal(); });
   if (options_.control_fd >= 0)
     loop_.watch(options_.control_fd, EventLoop::Interest::readable, [this] { hear_command(); });
-  loop_.watch(vm_.end_fd(), EventLoop::Interest::readable, [this] { loop_.stop(); });
+  for (const auto& [fd, port] : options_.outputs) watch_output(fd, port);
+  loop_.watch(vm_.end_fd(), EventLoop::Interest::readable, [this] { deliver_output(); });
   if (options_.timeout != 0)
     arm(timeout_timer_, options_.timeout, [this] {
       exit_code_ = exit_timeout;
-      vm_.end(EndCause::killed, "the time-out of " + std::to_string(options_.timeout) + " s has passed");
+      end_now(EndCause::killed, "the time-out of " + std::to_string(options_.timeout) + " s has passed");
     });
   vm_.start();
   loop_.run();
-  loop_.unwatch(vm_.end_fd());
   const EndRecord& record = vm_.wait();
   if (input_thread_) input_thread_->call([this] { input_.reset(); });
   output_.reset();
   terminal_.reset();
   // A guest that obeyed the power button has ended well: its own end counts.
-  const bool ours = record.cause == EndCause::signal || record.cause == EndCause::killed;
-  return ours && exit_code_ ? *exit_code_ : exit_code_of(record);
+  return exit_code_ ? *exit_code_ : exit_code_of(record);
 }
 
 }  // namespace hum

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -18,20 +19,27 @@ namespace hum {
 struct SessionOptions {
   enum class Console : std::uint8_t { stdio, none, file };
   Console console = Console::stdio;
-  std::string console_file;          // with Console::file
-  int control_fd = -1;               // our end of the guest's hum.control port; -1: no command runs
-  bool command_on_terminal = false;  // the command's input and output are this terminal
-  unsigned stop_timeout = 10;        // seconds between the power button and the kill
-  unsigned timeout = 0;              // seconds until the VM is ended; 0: never
+  std::string console_file;            // with Console::file
+  int control_fd = -1;                 // our end of the guest's hum.control port; -1: no command runs
+  std::map<int, std::string> outputs;  // where the command's output goes, with the names of its ports
+  bool command_on_terminal = false;    // the command's input and output are this terminal
+  unsigned stop_timeout = 10;          // seconds between the power button and the kill
+  unsigned timeout = 0;                // seconds until the VM is ended; 0: never
 };
 
 // Runs one VM in the foreground, from start to end: terminal, console, signals, time-outs. SIGTERM and SIGHUP
-// press the power button and end the VM after the time-out; SIGINT does the same, or goes to the command. The
-// calling thread is the VM's owner and has the session's signals blocked (block_session_signals).
+// press the power button and end the VM after the time-out; SIGINT does the same, or goes to the command.
+// Once the VM has ended, what it had put out is delivered however slow its readers are, until a signal, the
+// time-out or Ctrl-A x gives that up. The calling thread is the VM's owner and has the session's signals
+// blocked (block_session_signals).
 class Session {
  public:
   // Throws ConfigError (console file), HostError.
   Session(Vm& vm, SessionOptions options);
+  // Waits for no reader, if run was left by an exception.
+  ~Session() { give_up_.signal(); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   // Returns the exit code for the program.
   int run();
@@ -40,7 +48,11 @@ class Session {
   void open_console();
   void on_signal();
   void stop_gently(int signal);
+  void end_now(EndCause cause, const std::string& detail);
+  void deliver_output();
   void hear_command();
+  void heed(const std::string& line);
+  void watch_output(int fd, const std::string& port);
   void tell_command(const std::string& line);
   void send_window_size();
   void arm(const Fd& timer, unsigned seconds, std::function<void()> action);
@@ -56,8 +68,13 @@ class Session {
   std::optional<ConsoleOutput> output_;
   std::optional<IoThread> input_thread_;  // its own: the guest may make the console wait, never the signals
   std::optional<ConsoleInput> input_;
-  bool command_runs_ = false;
-  std::optional<int> exit_code_;  // where the reason for the end is ours
+  enum class Command : std::uint8_t { none, runs, ended };
+  Command command_ = Command::none;  // what is known of it
+  std::string heard_;                // from it: the beginning of a line
+  bool stopping_ = false;            // a signal has asked the guest to stop
+  std::optional<int> exit_code_;     // where we ended the VM or gave up its output
+  EventFd give_up_;
+  std::optional<IoThread> end_thread_;  // since the VM's end: waits for the readers of its output
 };
 
 // Blocks the signals that a session serves, before any thread starts.

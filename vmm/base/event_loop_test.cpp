@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
@@ -75,6 +76,22 @@ TEST_CASE("a watch is called when the other end hangs up") {
   writer.reset();
   loop.run();
   CHECK(called);
+}
+
+TEST_CASE("a watch for the end is called when the other end is gone, whatever can be read or written") {
+  for (const bool gone : {false, true}) {
+    EventLoop loop;
+    std::array<int, 2> ends{};
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
+    const Fd watched(ends[0]);
+    Fd other(ends[1]);
+    REQUIRE(::write(other.get(), "x", 1) == 1);
+    if (gone) other.reset();
+    bool called = false;
+    loop.watch(watched.get(), EventLoop::Interest::end, [&] { called = true; });
+    run_once(loop);
+    CHECK(called == gone);
+  }
 }
 
 TEST_CASE("a second watch of a descriptor replaces the first") {

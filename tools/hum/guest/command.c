@@ -23,6 +23,7 @@ struct channel {
   int from;
   int to;
   bool to_terminal;  // the end of the input is a character there
+  size_t budget;     // bytes that may still be read
   size_t start;
   size_t end;
   char bytes[32 * 1024];  // a port takes no more at once
@@ -30,11 +31,13 @@ struct channel {
 
 enum { input, output, errors, channel_count };
 
-static struct channel channels[channel_count] = {
-    {.from = -1, .to = -1}, {.from = -1, .to = -1}, {.from = -1, .to = -1}};
+static struct channel channels[channel_count] = {{.from = -1, .to = -1, .budget = SIZE_MAX},
+                                                 {.from = -1, .to = -1, .budget = SIZE_MAX},
+                                                 {.from = -1, .to = -1, .budget = SIZE_MAX}};
 static int control_port = -1;
 static int terminal = -1;  // the pseudo terminal's master, with a terminal
-static pid_t child = -1;
+static pid_t child = -1;   // -1 again when it has ended
+static int exit_code = hum_exit_failure;
 static int failed_start =
     -1;  // the child writes here if it cannot run the command; a successful exec closes it
 
@@ -102,23 +105,20 @@ static bool is_temporary(int reason) {
   return reason == EAGAIN || reason == EINTR;
 }
 
-// Reads at most `most` bytes into the empty buffer and answers how many there were.
-static size_t fill(struct channel* channel, size_t most) {
-  ssize_t count =
-      read(channel->from, channel->bytes, most < sizeof channel->bytes ? most : sizeof channel->bytes);
-  if (count > 0) {
-    channel->start = 0;
-    channel->end = (size_t)count;
-    return channel->end;
-  }
-  if (count < 0 && is_temporary(errno)) return 0;
+// Reads into the empty buffer. From a command that has ended nothing comes later.
+static void fill(struct channel* channel) {
+  const size_t most = channel->budget < sizeof channel->bytes ? channel->budget : sizeof channel->bytes;
+  ssize_t count = read(channel->from, channel->bytes, most);
+  if (count < 0 && is_temporary(errno) && child > 0) return;
+  channel->start = 0;
+  channel->end = count > 0 ? (size_t)count : 0;
+  channel->budget -= channel->end;
+  if (count > 0 && channel->budget > 0) return;
   close_descriptor(&channel->from);
-  if (channel->to_terminal) {
+  if (count <= 0 && channel->to_terminal) {
     channel->bytes[0] = 4;  // VEOF of a new terminal
-    channel->start = 0;
     channel->end = 1;
   }
-  return 0;
 }
 
 static void empty(struct channel* channel) {
@@ -143,29 +143,29 @@ static void serve(struct channel* channel, const struct pollfd polled[2]) {
     end_channel(channel);
     return;
   }
-  if (polled[0].revents != 0) fill(channel, sizeof channel->bytes);
+  if (polled[0].revents != 0) fill(channel);
   if (channel->to >= 0 && (polled[0].revents != 0 || polled[1].revents != 0)) empty(channel);
 }
 
-// Moves what is in the channel and, of what can be read now, at most `budget` bytes: others than the command
-// may hold its output open and go on writing.
-static void drain(struct channel* channel, size_t budget) {
-  while (channel->to >= 0) {
-    if (channel->start == channel->end) {
-      size_t count = channel->from >= 0 ? fill(channel, budget) : 0;
-      if (count == 0) break;
-      budget -= count;
-    }
-    struct pollfd polled[2];
-    ask(channel, polled);
-    polled[0].fd = -1;
-    poll(polled, 2, -1);
-    serve(channel, polled);
+// Moves what a command that has ended has left, as far as it is taken at once.
+static void finish_channel(struct channel* channel) {
+  while (channel->from >= 0 && channel->start == channel->end) {
+    fill(channel);
+    empty(channel);
   }
-  end_channel(channel);
 }
 
 // --- Control lines ---
+
+static void deliver(int number) {
+  if (child > 0) {
+    pid_t group = terminal >= 0 ? tcgetpgrp(terminal) : child;
+    kill(-(group > 0 ? group : child), number);
+  } else {
+    exit_code = 128 + number;
+    for (int i = 0; i < channel_count; ++i) end_channel(&channels[i]);
+  }
+}
 
 static void obey(const char* line) {
   unsigned short rows = 0;
@@ -175,8 +175,11 @@ static void obey(const char* line) {
     const struct winsize size = {.ws_row = rows, .ws_col = columns};
     if (terminal >= 0) ioctl(terminal, TIOCSWINSZ, &size);
   } else if (sscanf(line, "signal %d", &number) == 1) {
-    pid_t group = terminal >= 0 ? tcgetpgrp(terminal) : child;
-    kill(-(group > 0 ? group : child), number);
+    deliver(number);
+  } else if (strncmp(line, "closed ", strlen("closed ")) == 0) {
+    const char* port = line + strlen("closed ");
+    if (strcmp(port, hum_port_stdout) == 0) end_channel(&channels[output]);
+    if (strcmp(port, hum_port_stderr) == 0) end_channel(&channels[errors]);
   }
 }
 
@@ -201,13 +204,14 @@ static void read_control(void) {
 // --- Processes ---
 
 // Takes over every process that has ended; true if the command was among them.
-static bool reap(int* code) {
+static bool reap(void) {
   bool ended = false;
   int status = 0;
   pid_t process = 0;
   while ((process = waitpid(-1, &status, WNOHANG)) > 0) {
     if (process != child) continue;
-    *code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    child = -1;
     ended = true;
   }
   return ended;
@@ -268,6 +272,19 @@ static int make_terminal(const struct hum_job* job) {
   return valid(ioctl(terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), "a terminal");
 }
 
+// The command has ended: others may hold its output open and go on writing, but what counts is what is there
+// now. A terminal does not tell how much that is; it holds less than 128 KiB.
+static void expect_no_more(int* its_terminal) {
+  (void)!write(control_port, "ended\n", strlen("ended\n"));
+  end_channel(&channels[input]);
+  if (its_terminal != NULL) close_descriptor(its_terminal);
+  for (int i = output; i <= errors; ++i) {
+    int held = 128 * 1024;
+    if (its_terminal == NULL && ioctl(channels[i].from, FIONREAD, &held) != 0) held = 0;
+    channels[i].budget = (size_t)held;
+  }
+}
+
 int run_command(const struct hum_job* job) {
   // Of an input that the host has closed at once, "open" may not have been seen.
   channels[input].from = open_port(hum_port_stdin, 100);
@@ -302,35 +319,24 @@ int run_command(const struct hum_job* job) {
   // The terminal stays open here: it must not hang up while the command lives.
   for (int i = 0; i < 3 && !job->terminal; ++i) close(streams[i]);
 
-  int code = hum_exit_failure;
-  for (bool ended = false; !ended;) {
+  while (child > 0 || channels[output].to >= 0 || channels[errors].to >= 0) {
     struct pollfd polled[2 + 2 * channel_count] = {{.fd = ended_children, .events = POLLIN},
                                                    {.fd = control_port, .events = POLLIN}};
     for (int i = 0; i < channel_count; ++i) ask(&channels[i], polled + 2 + 2 * i);
     poll(polled, sizeof polled / sizeof polled[0], -1);
-    if (polled[1].revents != 0) read_control();
     for (int i = 0; i < channel_count; ++i) serve(&channels[i], polled + 2 + 2 * i);
+    if (polled[1].revents != 0) read_control();
     if (polled[0].revents != 0) {
       struct signalfd_siginfo ignored;
       while (read(ended_children, &ignored, sizeof ignored) > 0) {
       }
-      ended = reap(&code);
+      if (reap()) expect_no_more(job->terminal ? &streams[0] : NULL);
     }
-  }
-
-  end_channel(&channels[input]);
-  if (job->terminal) {
-    close(streams[0]);
-    drain(&channels[output], 128 * 1024);  // more than a terminal holds
-  } else {
-    for (int i = output; i <= errors; ++i) {
-      int held = 0;
-      ioctl(channels[i].from, FIONREAD, &held);
-      drain(&channels[i], (size_t)held);
-    }
+    if (child > 0) continue;
+    for (int i = output; i <= errors; ++i) finish_channel(&channels[i]);
   }
   close_descriptor(&control_port);
-  return code;
+  return exit_code;
 }
 
 // The terminal behind /dev/console, which itself cannot control a session.

@@ -20,13 +20,16 @@
 // The command's standard streams are virtio-console ports of the names below. hum_port_control speaks in
 // lines:
 //   to the guest:    winsize ROWS COLUMNS    size of the pseudo terminal
-//                    signal NUMBER           to the foreground process group
+//                    signal NUMBER           to the foreground process group; when the command has ended,
+//                                            output that nobody takes is given up: exit code 128 + NUMBER
+//                    closed PORT             nobody reads that output: the next write to it gets SIGPIPE
 //   from the guest:  ready                   the command has been started
+//                    ended                   it has ended; what it has put out is still being passed on
 // The host opens its side of a port before the guest does. When it closes a port, the guest's reader sees the
 // end of the file and the guest's writer SIGPIPE. Init closes all ports before it writes the exit code.
 //
-// The exit code is one 32-bit word at hum_exit_port: the command's own, 128 + N for a command ended by signal
-// N, hum_exit_not_executable, hum_exit_not_found, or hum_exit_failure (the reason is on the console).
+// The exit code is one byte written to hum_exit_port: the command's own, 128 + N for a command ended by
+// signal N, hum_exit_not_executable, hum_exit_not_found, or hum_exit_failure (the reason is on the console).
 
 static const char hum_job_path[] = "/hum/job";
 static const char hum_job_magic[] = "hum-job 1";
