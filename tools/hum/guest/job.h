@@ -12,8 +12,7 @@
 //   environment=N=V    one variable for the command or the shell, added to PATH, HOME, USER and TERM
 //   directory=PATH     where the command starts ("/" if absent; "/root" for a shell)
 //   hostname=NAME      ("hum" if absent)
-//   terminal=ROWS COLUMNS   the command gets a pseudo terminal of this size as its controlling terminal; for
-//   a
+//   terminal=ROWS COLUMNS   the command gets a pseudo terminal of this size as its controlling terminal; of a
 //                           shell, the size of the serial console
 // An unknown key is an error. Without a file there is a job without any key.
 //
