@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Process start until init ends the machine, with a kernel that runs at full speed here."""
 
-from bench.report import NotMeasured
-from bench.timing import Contender, commands, interleave, ratio_figure, samples, timing_table
+import json
+import statistics
+
+from bench.report import NotMeasured, milliseconds, table
+from bench.timing import Contender, Spawner, commands, interleave, ratio_figure, samples, timing_table
 
 MEMORY = "256"  # MiB
 LIMIT = 15      # seconds for one run
+BREAKDOWN_RUNS = 5
 COMMAND_LINE = "panic=-1 noreplace-smp quiet"
 
 # hum's devices, over each transport; and the least that boots, where no device could have an interrupt. Without the clock
@@ -19,6 +23,16 @@ QEMU = [
 ]
 
 
+def rivals(setting, kernel, initrd):
+    """QEMU in its several ways with this kernel, and what to say where there is none."""
+    try:
+        return [Contender(name, setting.qemu_microvm(f"rtc=on,kernel-irqchip=split,{machine}", "-m", MEMORY, *devices,
+                                                     "-kernel", kernel, "-initrd", initrd, "-append", COMMAND_LINE),
+                          status=1) for name, machine, devices in QEMU], ""
+    except NotMeasured as reason:
+        return [], f"\n\nQEMU is not measured: {reason}"
+
+
 def contenders_of(setting):
     kernel = setting.native_kernel()
     initrd = setting.image("exit_init.cpio")
@@ -28,15 +42,30 @@ def contenders_of(setting):
         contenders.append(Contender(f"hum, {transport}", [
             setting.hum, "run", "--transport", transport, "--memory", MEMORY + "M", "--console", "none",
             "--kernel", kernel, "--initrd", initrd, "--cmdline", COMMAND_LINE]))
-    missing = ""
-    try:
-        for name, machine, devices in QEMU:
-            qemu = setting.qemu_microvm(f"rtc=on,kernel-irqchip=split,{machine}", "-m", MEMORY, *devices,
-                                        "-kernel", kernel, "-initrd", initrd, "-append", COMMAND_LINE)
-            contenders.append(Contender(name, qemu, status=1))
-    except NotMeasured as reason:
-        missing = f"\n\nQEMU is not measured: {reason}"
-    return contenders, missing
+    found, missing = rivals(setting, kernel, initrd)
+    return contenders + found, missing
+
+
+def breakdown(setting, contenders, limit):
+    """Where the time goes: the VMM before and after the guest, the kernel until init, and hum's own init with a command."""
+    rows = []
+    path = setting.scratch / "breakdown.json"
+    with Spawner(limit) as spawner:
+        for contender in contenders:
+            outside, guest, command = [], [], []
+            at = contender.command.index("--initrd")
+            with_command = contender.command[:at] + contender.command[at + 2:] + ["--", "true"]
+            for _ in range(BREAKDOWN_RUNS):
+                wall, _, _ = spawner.run([*contender.command, "--record", path])
+                guest.append(json.loads(path.read_text(encoding="utf-8"))["duration_seconds"])
+                outside.append(wall - guest[-1])
+                wall, _, code = spawner.run(with_command)
+                if code == 0:
+                    command.append(wall)
+            init = statistics.median(command) - statistics.median(outside) - statistics.median(guest) if command else None
+            rows.append([contender.name, milliseconds(statistics.median(outside)), milliseconds(statistics.median(guest)),
+                         milliseconds(init) if init else "-"])
+    return table(["ms", "VMM", "kernel until init", "hum's init with a command"], rows)
 
 
 def measure(setting, report):
@@ -49,8 +78,10 @@ def measure(setting, report):
     text = (f"From fork to reaped: `{setting.native_kernel().name}`, `{COMMAND_LINE}`, an init that ends the machine, "
             f"{MEMORY} MiB, {runs} rounds. All have the interrupt controllers split. hum has its usual devices, with "
             "virtio-rng over MMIO or PCI, and QEMU the same; the floor and QEMU without a device have neither ACPI nor "
-            "a serial port.\n\n" + timing_table(contenders, "floor") + missing + "\n\n" + commands(contenders))
-    report.section("boot", "Start to init", text, samples(contenders))
+            "a serial port.\n\n" + timing_table(contenders, "floor") + missing + "\n\n"
+            + breakdown(setting, [c for c in contenders if c.name.startswith("hum")], LIMIT)
+            + "\n\n" + commands(contenders))
+    report.timing("boot", "Start to init", text, contenders, samples(contenders))
     for transport in ("mmio", "pci"):
         ours = f"hum, {transport}"
         for rival in (f"QEMU, {transport}", "QEMU, no device"):

@@ -2,6 +2,7 @@
 """What is printed: sections as they are measured, the table of figures and targets at the end."""
 
 import os
+import statistics
 
 
 class NotMeasured(Exception):
@@ -20,15 +21,39 @@ def table(header, rows):
 
 
 class Report:
-    """Prints to standard output and keeps everything for --json in `data`."""
+    """Prints to standard output; keeps that for --save in `text`, and everything measured for --json in `data`."""
 
     def __init__(self, machine):
         self.data = {"machine": machine, "sections": {}, "figures": []}
+        self.text = ""
+        self.timed = {}  # by section: title and contenders, for charts
         self._print("# Figures\n\n" + "\n".join(f"- {key}: {value}" for key, value in machine.items()))
 
-    @staticmethod
-    def _print(text):
+    def _print(self, text):
+        self.text += text + "\n\n"
         print(text + "\n", flush=True)
+
+    def timing(self, name, title, text, contenders, data):
+        """A section with contenders of which a chart can be drawn."""
+        self.timed[name] = (title, contenders)
+        self.section(name, title, text, data)
+
+    def compare(self, saved, path):
+        """Medians beside those of an earlier run of --json or --save."""
+        rows = []
+        for name, (_, contenders) in self.timed.items():
+            before = saved.get("sections", {}).get(name, {})
+            for contender in contenders:
+                old = before.get(contender.name, {}).get("wall")
+                if old and contender.wall:
+                    then = statistics.median(old)
+                    rows.append([name, contender.name, milliseconds(then), milliseconds(contender.median()),
+                                 f"{contender.median() / then:.2f}"])
+        machine = saved.get("machine", {})
+        text = f"`{path.name}`: {machine.get('date', 'no date')}, {machine.get('processor', 'unknown machine')}"
+        self._print("## Compared with a saved run\n\n" + text + "\n\n" +
+                    (table(["section", "contender", "then, ms", "now, ms", "now by then"], rows) if rows
+                     else "Nothing was measured in both."))
 
     def section(self, name, title, text, data):
         self.data["sections"][name] = data

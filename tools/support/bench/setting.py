@@ -48,6 +48,7 @@ class Setting:
         self.hum = self.build / "bin" / "hum"
         self.runs = options.runs
         self.qemu = shutil.which("qemu-system-x86_64")
+        self.kvmtool = shutil.which("lkvm") or shutil.which("kvmtool")
         self._native_given = options.native_kernel
         self._native = None
 
@@ -60,6 +61,14 @@ class Setting:
     def need_kvm(self):
         if not os.access("/dev/kvm", os.R_OK | os.W_OK):
             raise NotMeasured("there is no /dev/kvm here that may be used")
+
+    def stock_kernel(self):
+        """The distribution's kernel that hum run takes by itself."""
+        line = first_line([self.hum, "kernel", "list"])
+        path = line.split()[-1] if line else ""
+        if not path:
+            raise NotMeasured("there is no stock kernel: hum kernel get fetches one")
+        return path
 
     def native_kernel(self):
         """An unpacked kernel that may run at full speed under the KVM here; whether it does, its boot tells."""

@@ -37,7 +37,7 @@ def measure(setting, report):
             "have none; split and kernel say where the interrupt controllers are. "
             f"{milliseconds(overhead.median())} ms are the system's and this script's own: `/bin/true`.\n\n"
             + timing_table(contenders, "floor, split") + missing + "\n\n" + commands(contenders))
-    report.section("start", "Start to exit", text, samples(contenders))
+    report.timing("start", "Start to exit", text, contenders, samples(contenders))
     for irqchip in ("split", "kernel"):
         ratio_figure(report, f"start to exit, irqchip {irqchip}: hum by floor", contenders,
                      (f"hum, {irqchip}", f"floor, {irqchip}"), 2)
