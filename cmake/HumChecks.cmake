@@ -20,6 +20,7 @@ hum_check("licence lines" static 60 ${hum_support}/lint licences)
 hum_check("format" static 300 ${hum_support}/lint format)
 hum_check("shell scripts" static 300 ${hum_support}/lint scripts)
 hum_check("who includes whom" static 60 ${hum_support}/layers)
+hum_check("faults of the guest tests fit the sources" static 60 ${hum_support}/faults --check)
 hum_check("headers compile alone" static 600 ${hum_support}/headers)
 
 # hum_test_programs(OUT): the unit tests' programs, as paths below a build folder.
@@ -73,8 +74,8 @@ function(hum_preset_checks PRESET)
 endfunction()
 
 hum_preset_checks(asan)
-hum_check("guest images" asan 600 ${CMAKE_CTEST_COMMAND} --test-dir ${CMAKE_SOURCE_DIR}/build/asan -L image --output-on-failure)
-set_tests_properties("asan: guest images" PROPERTIES FIXTURES_REQUIRED asan SKIP_REGULAR_EXPRESSION "skipped: ")
+hum_check("guest images" asan 1800 ${CMAKE_SOURCE_DIR}/build/asan/bin/hum test ${CMAKE_SOURCE_DIR}/build/asan/guest-tests --timeout 120)
+set_tests_properties("asan: guest images" PROPERTIES FIXTURES_REQUIRED asan)
 hum_symbolize("asan: guest images")
 hum_preset_checks(tsan hum_base_test hum_virtio_test hum_devices_test hum_machine_test)
 hum_preset_checks(clang)

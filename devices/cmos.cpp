@@ -53,6 +53,12 @@ acpi::Aml Cmos::acpi_node() const {
                              });
 }
 
+void Cmos::fields(StateVisitor& visitor) {
+  const std::lock_guard lock(mutex());
+  visitor.number("index", index_, index_mask);
+  visitor.bytes("stored", std::as_writable_bytes(std::span(stored_)));
+}
+
 std::uint8_t Cmos::read_register(std::uint64_t offset) {
   return offset == 0 ? 0xff : read_data();  // the index cannot be read back
 }

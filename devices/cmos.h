@@ -21,6 +21,7 @@ class Cmos : public PlatformDevice, private ByteRegisters {
   explicit Cmos(DeviceContext& context, Clock now = std::chrono::system_clock::now);
 
   acpi::Aml acpi_node() const override;
+  void fields(StateVisitor& visitor) override;
 
  private:
   std::uint8_t read_register(std::uint64_t offset) override;

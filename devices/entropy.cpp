@@ -40,9 +40,8 @@ void EntropyDevice::activate(std::uint64_t, std::vector<virtio::ActiveQueue> que
   });
 }
 
-void EntropyDevice::deactivate() {
-  if (service_) service_->stop();
-  service_.reset();
+std::vector<virtio::ActiveQueue> EntropyDevice::suspend() {
+  return QueueService::end(service_);
 }
 
 // A request larger than the limit, or one that the host cuts short, gets less than it has room for, which the

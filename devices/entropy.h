@@ -29,7 +29,7 @@ class EntropyDevice final : public virtio::VirtioDevice {
   void read_config(std::uint32_t offset, std::span<std::byte> data) const override;
   void activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                 virtio::DeviceEvents& events) override;
-  void deactivate() override;
+  std::vector<virtio::ActiveQueue> suspend() override;
 
  private:
   std::uint32_t fill(std::span<const iovec> buffers) const;

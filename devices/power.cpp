@@ -48,6 +48,11 @@ bool Power::press_power_button() {
   return true;
 }
 
+void Power::fields(StateVisitor& visitor) {
+  const std::lock_guard lock(mutex());
+  visitor.number("events", events_, power_button_event);
+}
+
 std::uint8_t Power::read_register(std::uint64_t offset) {
   // Reading the events takes them, so that none falls between a read and a clearing write. Sleep status
   // reads 0: the machine never wakes.

@@ -22,7 +22,8 @@ void QueueService::start(Kicked kicked) {
     for (const Served& each : served_) {
       watch(each.kick_fd, EventLoop::Interest::readable, [this, fd = each.kick_fd, index = each.index] {
         std::uint64_t count = 0;
-        [[maybe_unused]] const ssize_t taken = ::read(fd, &count, sizeof count);
+        if (::read(fd, &count, sizeof count) == sizeof count)
+          queue(index)->counters().notifications.add(count);
         kicked_(index);
       });
       serve_later(each.index);
@@ -34,9 +35,22 @@ void QueueService::call(const std::function<void()>& work) {
   thread_.call([&] { guarded(work); });
 }
 
-void QueueService::stop() {
+std::vector<virtio::ActiveQueue> QueueService::stop() {
   stopping_.store(true, std::memory_order_relaxed);
-  thread_.call([this] { end_service(); });
+  std::vector<virtio::ActiveQueue> queues;
+  thread_.call([&] {
+    end_service();
+    for (Served& each : served_) queues.push_back({each.index, std::move(each.queue), each.kick_fd});
+    served_.clear();
+  });
+  return queues;
+}
+
+std::vector<virtio::ActiveQueue> QueueService::end(std::unique_ptr<QueueService>& service) {
+  if (!service) return {};
+  std::vector<virtio::ActiveQueue> queues = service->stop();
+  service.reset();
+  return queues;
 }
 
 virtio::VirtQueue* QueueService::queue(std::uint16_t index) {

@@ -15,7 +15,7 @@
 namespace hum {
 
 // The queues of one activation and the thread that serves them. A device makes one in activate, and in
-// deactivate stops and then destroys it. A broken ring (GuestError) stops all service and tells the transport
+// suspend stops and then destroys it. A broken ring (GuestError) stops all service and tells the transport
 // once; the device then waits for its reset. start, call and stop belong to the device's owner, all other
 // functions to the service's thread.
 class QueueService {
@@ -36,8 +36,12 @@ class QueueService {
   // Runs work on the service's thread and returns when it is done; skipped after a broken ring.
   void call(const std::function<void()>& work);
 
-  // The end: when it returns, nothing of the device runs on the thread any more.
-  void stop();
+  // The end: when it returns, nothing of the device runs on the thread any more, and the queues are the
+  // caller's; once.
+  std::vector<virtio::ActiveQueue> stop();
+
+  // Stops and destroys a service, if there is one: the whole of a device's suspend.
+  static std::vector<virtio::ActiveQueue> end(std::unique_ptr<QueueService>& service);
 
   // The queue with this index in the device; null if the driver did not enable it.
   virtio::VirtQueue* queue(std::uint16_t index);

@@ -33,10 +33,7 @@ class EchoDevice final : public virtio::VirtioDevice {
       });
     });
   }
-  void deactivate() override {
-    if (service_) service_->stop();
-    service_.reset();
-  }
+  std::vector<virtio::ActiveQueue> suspend() override { return QueueService::end(service_); }
   QueueService& service() { return *service_; }
 
   std::function<void(std::uint16_t)> hook;

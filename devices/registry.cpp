@@ -12,13 +12,14 @@
 #include "devices/power.h"
 #include "devices/pvpanic.h"
 #include "devices/serial.h"
+#include "devices/test_device.h"
 
 namespace hum {
 namespace {
 
-constexpr std::array<const DeviceKind*, 9> kinds = {
+constexpr std::array<const DeviceKind*, 10> kinds = {
     &serial_kind,     &power_kind, &i8042_kind,   &cmos_kind,    &pvpanic_kind,
-    &debug_exit_kind, &block_kind, &entropy_kind, &console_kind,
+    &debug_exit_kind, &block_kind, &entropy_kind, &console_kind, &test_device_kind,
 };
 
 }  // namespace

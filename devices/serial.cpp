@@ -55,6 +55,7 @@ constexpr std::uint8_t lsr_data_ready = 0x01;
 constexpr std::uint8_t lsr_overrun = 0x02;
 constexpr std::uint8_t lsr_transmitter_empty = 0x60;  // holding register and shift register
 
+constexpr std::uint8_t msr_deltas = 0x0f;
 constexpr std::uint8_t msr_cts = 0x10;
 constexpr std::uint8_t msr_dsr = 0x20;
 constexpr std::uint8_t msr_ri = 0x40;
@@ -71,6 +72,7 @@ constexpr unsigned received_condition = 1 << 1;
 constexpr unsigned timeout_condition = 1 << 2;
 constexpr unsigned transmitter_condition = 1 << 3;
 constexpr unsigned modem_condition = 1 << 4;
+constexpr unsigned all_conditions = 2 * modem_condition - 1;
 constexpr std::array sources{
     Source{line_condition, ier_line, iir_line},
     Source{received_condition, ier_received, iir_received},
@@ -105,6 +107,26 @@ acpi::Aml Serial::acpi_node() const {
                             name("_UID", integer(1)),
                             name("_CRS", resources({io_port(port, port_count), interrupt_edge(gsi)})),
                         });
+}
+
+void Serial::fields(StateVisitor& visitor) {
+  const std::lock_guard lock(mutex());
+  const std::uint8_t fifo_control = visitor.number("fifo-control", fifo_control_);
+  const bool fifos = (fifo_control & fcr_enable) != 0;
+  visitor.require((fifo_control & ~(fifos ? fcr_enable | fcr_trigger_mask : 0)) == 0, "fifo-control",
+                  "has bits that do not exist");
+  visitor.bytes("received", received_);
+  visitor.number("first", first_, received_.size() - 1);
+  visitor.number("received-count", received_count_, fifos ? received_.size() : 1);
+  visitor.bytes("divisor", std::as_writable_bytes(std::span(divisor_)));
+  visitor.number("interrupt-enable", interrupt_enable_, ier_mask);
+  visitor.number("line-control", line_control_);
+  visitor.number("modem-control", modem_control_, mcr_mask);
+  visitor.number("scratch", scratch_);
+  visitor.number("modem-deltas", modem_deltas_, msr_deltas);
+  visitor.flag("overrun", overrun_);
+  visitor.flag("transmitter-emptied", transmitter_emptied_);
+  visitor.number("signalled", signalled_, all_conditions);
 }
 
 std::uint8_t Serial::read_register(std::uint64_t offset) {

@@ -19,6 +19,7 @@ class Serial : public PlatformDevice, private ByteRegisters {
   ~Serial() override;
 
   acpi::Aml acpi_node() const override;
+  void fields(StateVisitor& visitor) override;
 
  private:
   // All below with the mutex held.

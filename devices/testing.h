@@ -8,7 +8,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
@@ -44,6 +46,11 @@ class FakePins : public IrqPins {
     if (next_ == pins_.size()) throw ConfigError("irq", "", "all interrupt pins are taken");
     return next_++;
   }
+  void set_level(std::uint32_t number, bool high) override { levels.emplace_back(number, high); }
+  void hold(bool) override {}
+  void fields(StateVisitor&) override {}
+
+  std::vector<std::pair<std::uint32_t, bool>> levels;  // as they were set
 
  private:
   std::array<FakePin, 24> pins_;

@@ -120,9 +120,20 @@ void BlockDevice::activate(std::uint64_t driver_features, std::vector<virtio::Ac
   });
 }
 
-void BlockDevice::deactivate() {
-  if (service_) service_->stop();
-  service_.reset();
+std::vector<virtio::ActiveQueue> BlockDevice::suspend() {
+  return QueueService::end(service_);
+}
+
+// The driver has read the capacity; whether it was told of a failure is the log's business.
+void BlockDevice::fields(StateVisitor& visitor) {
+  visitor.same("capacity", capacity_);
+}
+
+std::vector<virtio::DeviceReport::Own> BlockDevice::report() const {
+  return {{"bytes_read", bytes_read_.get()},
+          {"bytes_written", bytes_written_.get()},
+          {"flushes", flushes_.get()},
+          {"errors", errors_.get()}};
 }
 
 std::uint32_t BlockDevice::serve(virtio::DescriptorChain& chain) {
@@ -139,6 +150,7 @@ std::uint32_t BlockDevice::serve(virtio::DescriptorChain& chain) {
     request.in_bytes = chain.writable_bytes - 1;
     answer = execute(request);
   }
+  if (answer.status != status_ok) errors_.add();
   copy_to({&status, 1}, 0, bytes_of(answer.status));
   // The used length counts from the first byte on, so the status counts only behind complete data.
   const bool complete = answer.written == chain.writable_bytes - 1;
@@ -152,6 +164,7 @@ BlockDevice::Answer BlockDevice::execute(const Request& request) {
     case type_out:
       return write(request);
     case type_flush:
+      flushes_.add();
       return {status_of(backend_->flush())};
     case type_get_id:
       return give_id(request);
@@ -163,12 +176,15 @@ BlockDevice::Answer BlockDevice::execute(const Request& request) {
 BlockDevice::Answer BlockDevice::read(const Request& request) {
   if (!in_range(request.header.sector, request.in_bytes)) return {status_ioerr};
   const std::uint8_t status = status_of(backend_->read(request.in, request.header.sector * sector_size));
-  return {status, status == status_ok ? request.in_bytes : 0};
+  if (status != status_ok) return {status};
+  bytes_read_.add(request.in_bytes);
+  return {status, request.in_bytes};
 }
 
 BlockDevice::Answer BlockDevice::write(const Request& request) {
   if (settings_.read_only || !in_range(request.header.sector, request.out_bytes)) return {status_ioerr};
   BlockResult result = backend_->write(request.out, request.header.sector * sector_size);
+  if (result == BlockResult::ok) bytes_written_.add(request.out_bytes);
   if (result == BlockResult::ok && write_through_) result = backend_->flush();
   return {status_of(result)};
 }

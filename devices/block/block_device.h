@@ -33,7 +33,9 @@ class BlockDevice final : public virtio::VirtioDevice {
   void read_config(std::uint32_t offset, std::span<std::byte> data) const override;
   void activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                 virtio::DeviceEvents& events) override;
-  void deactivate() override;
+  std::vector<virtio::ActiveQueue> suspend() override;
+  void fields(StateVisitor& visitor) override;
+  std::vector<virtio::DeviceReport::Own> report() const override;
 
  private:
   struct Request;
@@ -53,6 +55,10 @@ class BlockDevice final : public virtio::VirtioDevice {
   std::uint64_t capacity_;      // sectors
   bool write_through_ = false;  // of this activation: the driver cannot flush
   bool failure_logged_ = false;
+  Counter bytes_read_;
+  Counter bytes_written_;
+  Counter flushes_;
+  Counter errors_;  // requests that were answered with an error
   std::unique_ptr<QueueService> service_;
 };
 

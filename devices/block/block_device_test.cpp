@@ -107,6 +107,21 @@ struct Bench {
   FakeDriver::Reply reply;
 };
 
+TEST_CASE("a disk counts what it moved, and the requests that it refused") {
+  Bench bench;
+  CHECK(bench.status(out, 0, 1024) == ok);
+  CHECK(bench.status(in, 0, 0, 512) == ok);
+  CHECK(bench.status(in, sectors, 0, 512) == ioerr);
+  CHECK(bench.status(out, 0, 511) == ioerr);
+  CHECK(bench.status(99, 0) == unsupp);
+  CHECK(bench.status(flush, 0) == ok);
+  const std::vector<virtio::DeviceReport::Own> expected = {
+      {"bytes_read", 512}, {"bytes_written", 1024}, {"flushes", 1}, {"errors", 3}};
+  CHECK(bench.device.report() == expected);
+  bench.device.deactivate();
+  CHECK(bench.device.report() == expected);
+}
+
 TEST_CASE("the configuration shows whole sectors, and zero behind its end") {
   Bench bench;
   CHECK(bench.device.type() == 2);

@@ -98,20 +98,47 @@ void VirtioConsole::read_config(std::uint32_t offset, std::span<std::byte> data)
 
 void VirtioConsole::activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                              virtio::DeviceEvents& events) {
-  for (Port& port : ports_) {
-    port.open = false;
-    port.due = 0;
-    port.busy = false;
-  }
   // A driver without control queues has the console only, and that is always open.
-  ports_[0].open = (driver_features & feature_multiport) == 0;
+  if ((driver_features & feature_multiport) == 0) ports_[0].open = true;
   service_ = std::make_unique<QueueService>("console", std::move(queues), events);
   service_->start([this](std::uint16_t index) { serve(index); });
 }
 
 void VirtioConsole::deactivate() {
-  if (service_) service_->stop();
-  service_.reset();
+  suspend();
+  for (Port& port : ports_) {
+    port.open = false;
+    port.due = 0;
+    port.sent = 0;
+  }
+}
+
+// A request that the host has taken a part of goes back into its queue; what comes next goes on behind that
+// part.
+std::vector<virtio::ActiveQueue> VirtioConsole::suspend() {
+  std::vector<virtio::ActiveQueue> queues = QueueService::end(service_);
+  for (Port& port : ports_) {
+    if (!std::exchange(port.busy, false)) continue;
+    const auto queue = std::find_if(queues.begin(), queues.end(),
+                                    [&](const auto& each) { return each.index == transmit_queue(port.id); });
+    queue->queue->undo_pop();
+  }
+  return queues;
+}
+
+void VirtioConsole::fields(StateVisitor& visitor) {
+  visitor.same("ports", ports_.size());
+  for (Port& port : ports_)
+    visitor.section("port", port.id, [&] {
+      visitor.same("name", port.name);
+      visitor.flag("open", port.open);
+      constexpr std::uint32_t any = due_bit(event_port_add) | due_bit(event_console_port) |
+                                    due_bit(event_port_name) | due_bit(event_port_open);
+      const std::uint32_t due = visitor.number("due", port.due);
+      visitor.require((due & ~any) == 0 && (due == 0 || port.present), "due",
+                      "has messages that do not exist");
+      visitor.number("sent", port.sent);
+    });
 }
 
 void VirtioConsole::serve(std::uint16_t index) {
@@ -160,7 +187,6 @@ bool VirtioConsole::transmit(Port& port) {
   return service_->drain(transmit_queue(port.id), [&](virtio::DescriptorChain& chain) {
     std::swap(port.sending, chain);
     port.busy = true;
-    port.sent = 0;
     return finish(port);
   });
 }
@@ -181,6 +207,7 @@ bool VirtioConsole::finish(Port& port) {
   if (port.output) service_->unwatch(port.output->fd());
   service_->queue(transmit_queue(port.id))->push(port.sending.head, 0);
   port.busy = false;
+  port.sent = 0;
   return true;
 }
 

@@ -46,6 +46,8 @@ class VirtioConsole final : public virtio::VirtioDevice {
   void activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                 virtio::DeviceEvents& events) override;
   void deactivate() override;
+  std::vector<virtio::ActiveQueue> suspend() override;
+  void fields(StateVisitor& visitor) override;
   void flush(int give_up_fd) override;
 
  private:
@@ -57,12 +59,12 @@ class VirtioConsole final : public virtio::VirtioDevice {
     std::optional<HostEnd> input;   // until its end
     std::optional<HostEnd> output;  // until it fails
     bool input_ended = false;
-    // Of one activation:
+    // Until the driver resets the device:
     bool open = false;      // by the guest
     std::uint32_t due = 0;  // control messages not yet sent: 1 << event
     virtio::DescriptorChain sending = {};
-    bool busy = false;  // `sending` is not yet written whole
-    std::size_t sent = 0;
+    bool busy = false;       // `sending` is not yet written whole
+    std::uint64_t sent = 0;  // of the next request, or of `sending`
   };
 
   void add_port(bool present, std::string name, Ends ends);

@@ -10,7 +10,7 @@ using namespace guest;
 std::uint32_t guest_main(const BootInfo& boot) {
   print("hello from multiboot, command line: ", boot.command_line, "\n");
   check(1, boot.protocol == BootProtocol::multiboot, "entered by the multiboot entry point");
-  check(2, boot.magic == 0x2badb002, "loader magic in eax");
+  check(2, boot.entry.rax == 0x2badb002, "loader magic in eax");
   constexpr std::uint32_t wanted = 1 << 0 | 1 << 2 | 1 << 6;
   check(3, (read<std::uint32_t>(boot.raw) & wanted) == wanted, "flags: memory, command line, memory map");
   const auto lower = read<std::uint32_t>(boot.raw + 4);

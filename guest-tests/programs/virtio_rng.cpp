@@ -34,7 +34,7 @@ std::uint32_t guest_main(const BootInfo& boot) {
   check(5, __builtin_memcmp(bytes[0], bytes[1], sizeof(bytes[0])) != 0, "two answers differ");
   if (boot.option("interrupts") != "off") {
     check(6, device->has_interrupts(), "route of the interrupt");
-    check(7, wait_until([] { return virtio_interrupts() > 0; }), "interrupt");
+    check(7, wait_until([&] { return device->interrupts() > 0; }), "interrupt");
   }
   check(8, device->reset(), "reset");
   return 0;

@@ -13,7 +13,6 @@ constexpr std::uint32_t apic_base_msr = 0x1b;
 constexpr std::uint64_t apic_base_enable = 1 << 11;
 constexpr std::uint64_t apic_base_x2apic = 1 << 10;
 constexpr std::uint32_t x2apic_command_msr = 0x830;
-constexpr std::uint32_t pin_masked = 1 << 16;
 
 constinit bool x2apic = false;
 
@@ -24,16 +23,17 @@ std::uint64_t address_of_register(LocalApic which) {
   return local_apic_base + static_cast<std::uint32_t>(which);
 }
 
-void write_redirection(std::uint32_t pin, std::uint64_t entry) {
+std::uint64_t io_apic() {
   static constinit std::uint64_t base = 0;
   if (base == 0) base = find_io_apic();
-  const std::uint32_t index = 0x10 + 2 * pin;
-  write<std::uint32_t>(base, index);
-  write<std::uint32_t>(base + 0x10, pin_masked);
-  write<std::uint32_t>(base, index + 1);
-  write<std::uint32_t>(base + 0x10, static_cast<std::uint32_t>(entry >> 32));
-  write<std::uint32_t>(base, index);
-  write<std::uint32_t>(base + 0x10, static_cast<std::uint32_t>(entry));
+  return base;
+}
+
+// Masked while the halves do not match.
+void write_redirection(std::uint32_t pin, std::uint64_t entry) {
+  write_io_apic(redirection(pin), pin_masked);
+  write_io_apic(redirection(pin) + 1, static_cast<std::uint32_t>(entry >> 32));
+  write_io_apic(redirection(pin), static_cast<std::uint32_t>(entry));
 }
 
 }  // namespace
@@ -79,8 +79,26 @@ void send_command(std::uint32_t apic_id, std::uint32_t command) {
   }
 }
 
+std::uint32_t read_io_apic(std::uint32_t index) {
+  write(io_apic(), index);
+  return read<std::uint32_t>(io_apic() + 0x10);
+}
+
+void write_io_apic(std::uint32_t index, std::uint32_t value) {
+  write(io_apic(), index);
+  write(io_apic() + 0x10, value);
+}
+
+std::uint32_t io_apic_pins() {
+  return (read_io_apic(io_apic_version) >> 16 & 0xff) + 1;
+}
+
+void route_pin(std::uint32_t pin, std::uint8_t vector, std::uint32_t apic_id) {
+  write_redirection(pin, std::uint64_t{apic_id} << 56 | vector);
+}
+
 void route_pin(std::uint32_t pin, std::uint8_t vector) {
-  write_redirection(pin, std::uint64_t{local_apic_id()} << 56 | vector);
+  route_pin(pin, vector, local_apic_id());
 }
 
 void mask_pin(std::uint32_t pin) {

@@ -6,9 +6,8 @@
 #include "guest-tests/runtime/interrupts.h"
 
 extern "C" {
-extern std::uint64_t boot_information;
+extern const guest::EntryState entry_state;
 extern guest::BootProtocol boot_protocol;
-extern std::uint32_t boot_magic;
 [[noreturn]] void boot_main();
 }
 
@@ -119,18 +118,18 @@ Text BootInfo::option(Text key) const {
 void boot_main() {
   using guest::BootProtocol;
   guest::info.protocol = boot_protocol;
-  guest::info.magic = boot_magic;
-  guest::info.raw = boot_information;
+  guest::info.entry = entry_state;
+  guest::info.raw = boot_protocol == BootProtocol::linux64 ? entry_state.rsi : entry_state.rbx;
   guest::load_interrupt_table();
   switch (boot_protocol) {
     case BootProtocol::pvh:
-      guest::read_pvh(boot_information);
+      guest::read_pvh(guest::info.raw);
       break;
     case BootProtocol::multiboot:
-      guest::read_multiboot(boot_information);
+      guest::read_multiboot(guest::info.raw);
       break;
     case BootProtocol::linux64:
-      guest::read_zero_page(boot_information);
+      guest::read_zero_page(guest::info.raw);
       break;
   }
   guest::finish(guest_main(guest::info));

@@ -23,16 +23,25 @@ struct BootModule {
   Text command_line;
 };
 
+// The processor's registers at the entry point, zero-extended where that is in 32-bit mode. entry.S has the
+// same offsets.
+struct EntryState {
+  std::uint64_t rax, rbx, rsi, rsp, rflags;
+  std::uint64_t cr0, cr3, cr4, efer;
+  std::uint16_t cs, ds, es, ss;
+  std::uint16_t gdt_limit, gdt_base[4];  // a 32-bit sgdt fills two words of the base
+};
+
 // What the loader told, whatever the protocol. Copied before guest_main runs.
 struct BootInfo {
   static constexpr unsigned max_ranges = 32;
   static constexpr unsigned max_modules = 4;
 
   BootProtocol protocol;
-  std::uint32_t magic;  // eax at a multiboot entry
-  std::uint64_t raw;    // address of the protocol's own structure
-  std::uint64_t rsdp;   // 0: not told
-  char text[1024];      // behind command_line
+  EntryState entry;
+  std::uint64_t raw;   // address of the protocol's own structure
+  std::uint64_t rsdp;  // 0: not told
+  char text[4096];     // behind command_line
   Text command_line;
   MemoryRange memory[max_ranges];
   unsigned memory_count;

@@ -7,14 +7,42 @@
 .set protocol_multiboot, 2
 .set protocol_linux64, 3
 .set page_present_write, 3
+.set page_table, 7                  // whether a program at CPL 3 may use a page is said by its own entry
 .set page_large, 0x80
 
 // Maps the first 2 MiB, where the image is; paging.cpp maps the rest as it is touched. The same in 32-bit and 64-bit
 // mode, on tables that are zero.
 .macro prepare_page_tables
-    movl $page_directory_pointers + page_present_write, page_map
-    movl $first_directory + page_present_write, page_directory_pointers
+    movl $page_directory_pointers + page_table, page_map
+    movl $first_directory + page_table, page_directory_pointers
     movl $page_present_write + page_large, first_directory
+.endm
+
+// Keeps the registers at entry for the program (EntryState in boot_info.h) and sets the stack. p is e in 32-bit code
+// and r in 64-bit code; ax, cx and dx are lost.
+.macro save_entry_state p
+    mov %\p\()ax, entry_state
+    mov %\p\()bx, entry_state + 8
+    mov %\p\()si, entry_state + 16
+    mov %\p\()sp, entry_state + 24
+    mov $boot_stack_top, %\p\()sp
+    pushf
+    pop %\p\()ax
+    mov %\p\()ax, entry_state + 32
+    mov %cr0, %\p\()ax
+    mov %\p\()ax, entry_state + 40
+    mov %cr3, %\p\()ax
+    mov %\p\()ax, entry_state + 48
+    mov %cr4, %\p\()ax
+    mov %\p\()ax, entry_state + 56
+    movl $0xc0000080, %ecx          // EFER
+    rdmsr
+    movl %eax, entry_state + 64
+    movw %cs, entry_state + 72
+    movw %ds, entry_state + 74
+    movw %es, entry_state + 76
+    movw %ss, entry_state + 78
+    sgdt entry_state + 80
 .endm
 
 .section .text.entry, "ax"
@@ -30,30 +58,25 @@ image_entry:
 
 .code64
     cld
-    movq $boot_stack_top, %rsp
-    movq %rsi, %r12
+    save_entry_state r
     prepare_page_tables
     movq $page_map, %rax
     movq %rax, %cr3
     lgdt boot_gdt_pointer
     movl $protocol_linux64, boot_protocol
-    movq %r12, boot_information
     pushq $0x08
     pushq $boot64
     lretq
 
 .code32
 multiboot_entry:
-    movl %eax, boot_magic
-    movl $protocol_multiboot, %edi
+    movl $protocol_multiboot, boot_protocol
     jmp start32
 pvh_entry:
-    movl $protocol_pvh, %edi
+    movl $protocol_pvh, boot_protocol
 start32:
     cld
-    movl $boot_stack_top, %esp
-    movl %edi, boot_protocol
-    movl %ebx, boot_information
+    save_entry_state e
     prepare_page_tables
     movl $boot64, %edi
 
@@ -98,14 +121,19 @@ gdt:
     .quad 0x00af9b000000ffff        // 0x08: 64-bit code
     .quad 0x00cf93000000ffff        // 0x10: data
     .quad 0x00cf9b000000ffff        // 0x18: 32-bit code
+    .quad 0x00cff3000000ffff        // 0x20: data at CPL 3
+    .quad 0x00affb000000ffff        // 0x28: 64-bit code at CPL 3
+    .quad 0x00009b000000ffff        // 0x30: 16-bit code
+    .quad 0x000093000000ffff        // 0x38: 16-bit data
+task_descriptor:
+    .quad 0, 0                      // 0x40: task state segment, filled in by user_mode.cpp
 boot_gdt_pointer:
     .word . - gdt - 1
     .quad gdt
-.globl boot_protocol, boot_magic, boot_information
+.globl boot_protocol, entry_state, task_descriptor
 .balign 8
-boot_information: .quad 0
+entry_state: .skip 96
 boot_protocol: .long 0
-boot_magic: .long 0
 
 .section .bss, "aw", @nobits
 .balign 4096

@@ -103,6 +103,12 @@ inline void full_barrier() {
   while (true) asm volatile("cli; hlt" : : : "memory");
 }
 
+// Lets so many cycles of the time stamp counter go by; interrupts that are under way arrive meanwhile.
+inline void let_pass(std::uint64_t cycles) {
+  const std::uint64_t start = read_tsc();
+  while (read_tsc() - start < cycles) pause();
+}
+
 // A moment about `seconds` from now on a 2 to 4 GHz processor: only to end a wait that has failed anyway.
 class Deadline {
  public:

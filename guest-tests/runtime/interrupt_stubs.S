@@ -44,4 +44,30 @@ common:
     addq $16, %rsp
     iretq
 
+// guarded_call(rdi = function, rsi = its argument): handle_interrupt leaves at guarded_call_end with rsp =
+// guarded_stack if there is an exception.
+.globl guarded_call, guarded_call_end
+guarded_call:
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    subq $8, %rsp
+    movq %rsp, guarded_stack
+    movq %rdi, %rax
+    movq %rsi, %rdi
+    call *%rax
+guarded_call_end:
+    movq $0, guarded_stack
+    addq $8, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    ret
+
 .section .note.GNU-stack, "", @progbits

@@ -27,6 +27,9 @@ inline constexpr std::uint64_t unbacked_address = 0xfd000000;
 // (a start-up IPI carries its page number). trampoline.S has the same number.
 inline constexpr std::uint64_t trampoline_page = 0x8000;
 
+// The same for code in real mode. mode_switches.S has the same number.
+inline constexpr std::uint64_t real_mode_page = 0xa000;
+
 inline constexpr unsigned max_processors = 64;
 
 }  // namespace guest

@@ -33,14 +33,13 @@ void start_processors(const Processors& processors, ProcessorMain main) {
   const auto gdt = static_cast<std::uint32_t>(read<std::uint64_t>(address_of(boot_gdt_pointer) + 2));
   write(trampoline_page + static_cast<std::size_t>(trampoline_gdt - trampoline_begin), gdt);
 
-  constexpr std::uint32_t command_init = 0x4500;
-  constexpr std::uint32_t command_startup = 0x4600 | trampoline_page >> 12;
   const std::uint32_t own = local_apic_id();
   for (unsigned i = 0; i < processors.count; ++i) {
-    if (processors.apic_ids[i] != own) send_command(processors.apic_ids[i], command_init);
+    if (processors.apic_ids[i] != own) send_command(processors.apic_ids[i], command::init);
   }
   for (unsigned i = 0; i < processors.count; ++i) {
-    if (processors.apic_ids[i] != own) send_command(processors.apic_ids[i], command_startup);
+    if (processors.apic_ids[i] != own)
+      send_command(processors.apic_ids[i], command::startup | trampoline_page >> 12);
   }
 }
 

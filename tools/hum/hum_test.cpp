@@ -5,9 +5,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <csignal>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "tools/hum/completion.h"
 #include "tools/hum/exit_codes.h"
@@ -72,6 +76,20 @@ TEST_CASE("completion names every subcommand and option, for three shells") {
   }
   CHECK(completion_script(app, "fish").find("-l kernel") != std::string::npos);
   CHECK_THROWS_AS(completion_script(app, "csh"), ConfigError);
+}
+
+TEST_CASE("an empty command line is one, not the default") {
+  const auto cmdline_after = [](std::vector<std::string> words) {
+    CLI::App app("", "hum");
+    RunOptions options;
+    add_run_options(*app.add_subcommand("run", ""), options);
+    std::reverse(words.begin(), words.end());
+    app.parse(words);
+    return options.cmdline;
+  };
+  CHECK(cmdline_after({"run", "--cmdline", ""}) == std::optional<std::string>(""));
+  CHECK(cmdline_after({"run", "--cmdline", "a b"}) == std::optional<std::string>("a b"));
+  CHECK_FALSE(cmdline_after({"run"}).has_value());
 }
 
 TEST_CASE("a raw terminal is restored at the end, and by its watcher if the process is killed") {

@@ -113,6 +113,47 @@ TEST_CASE("a VM whose KVM fails ends within a second, and says where") {
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(1));
   CHECK(record.cause == EndCause::internal_error);
   CHECK(record.instruction_pointer == 0xfd000000);
+  REQUIRE(record.vcpus.size() == 1);
+  CHECK(record.vcpus[0].registers.instruction_pointer == 0xfd000000);
+  CHECK(record.vcpus[0].symbol.empty());
+}
+
+TEST_CASE("a VM that was ended leaves the registers of every vCPU and the names of where they were") {
+  if (no_kvm()) return;
+  const Folder folder;
+  VmConfig config = config_for("hang");
+  config.cpus = 2;
+  config.record = folder.path / "record.json";
+  Vm vm(std::move(config), all_devices());
+  vm.start();
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  vm.end(EndCause::killed);
+  const EndRecord& record = vm.wait();
+  REQUIRE(record.vcpus.size() == 2);
+  CHECK(record.vcpus[0].symbol.find("+0x") != std::string::npos);
+  CHECK(record.symbol.empty());  // no vCPU failed
+  const auto json = nlohmann::json::parse(read_file(folder.path / "record.json"));
+  CHECK(json["vcpus"][0]["symbol"] == record.vcpus[0].symbol);
+  CHECK(json["vcpus"][1]["id"] == 1);
+  CHECK(json["vcpus"][0]["registers"]["rip"].get<std::string>().starts_with("0x"));
+  CHECK(json["vcpus"][0]["control"].contains("efer"));
+  CHECK(json["vcpus"][0]["segments"]["cs"].contains("selector"));
+  CHECK(json["vcpus"][0]["tables"]["idt"].contains("limit"));
+}
+
+TEST_CASE("a VM that ends by its guest's wish leaves no registers") {
+  if (no_kvm()) return;
+  Vm vm(config_for("pvh_entry", "arg=value"), all_devices());
+  vm.start();
+  CHECK(vm.wait().cause == EndCause::debug_exit);
+  CHECK(vm.wait().vcpus.empty());
+}
+
+TEST_CASE("a file of symbols that is not there is refused before the VM starts") {
+  if (no_kvm()) return;
+  VmConfig config = config_for("hang");
+  config.symbols = "/nowhere/vmlinux";
+  CHECK_THROWS_AS(Vm(std::move(config), all_devices()), ConfigError);
 }
 
 TEST_CASE("the record says running from the start and is replaced at the end") {

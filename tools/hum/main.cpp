@@ -11,10 +11,12 @@
 
 #include "tools/hum/completion.h"
 #include "tools/hum/devices_command.h"
+#include "tools/hum/doctor/doctor_command.h"
 #include "tools/hum/exit_codes.h"
 #include "tools/hum/kernel_command.h"
 #include "tools/hum/probe_command.h"
 #include "tools/hum/run_command.h"
+#include "tools/hum/test/test_command.h"
 #include "tools/hum/usage.h"
 #include "vmm/base/errors.h"
 
@@ -44,11 +46,14 @@ int dispatch(std::vector<std::string> arguments) {
   int code = 0;
   hum::add_run_options(
       *app.add_subcommand("run", "Boot a VM in the foreground: hum run [OPTIONS] [-- CMD...]"), run);
+  hum::TestCommand test(*app.add_subcommand("test", "Run guest test images and tell how each ended"), code);
   hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
                               code);
   hum::add_probe_command(
       *app.add_subcommand("probe", "Tell whether KVM runs a distribution's kernel at full speed"), code);
+  hum::DoctorCommand doctor(
+      *app.add_subcommand("doctor", "Tell what this host can do for VMs, or what a VM will lack"), code);
   std::string shell;
   CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for a shell");
   completion.add_option("shell", shell, "bash, zsh or fish")->required();

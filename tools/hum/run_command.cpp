@@ -179,8 +179,9 @@ void report_end(const EndRecord& record, bool console_shown) {
   std::fprintf(stderr, "hum: the VM ended: %s%s%s", cause.c_str(), record.detail.empty() ? "" : ": ",
                record.detail.c_str());
   if (record.instruction_pointer)
-    std::fprintf(stderr, ", vCPU %u at rip %#llx", record.ended_vcpu,
-                 static_cast<unsigned long long>(*record.instruction_pointer));
+    std::fprintf(stderr, ", vCPU %u at rip %#llx%s%s%s", record.ended_vcpu,
+                 static_cast<unsigned long long>(*record.instruction_pointer),
+                 record.symbol.empty() ? "" : " (", record.symbol.c_str(), record.symbol.empty() ? "" : ")");
   std::fputc('\n', stderr);
 }
 
@@ -207,8 +208,10 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("-i,--initrd", options.initrd,
                  "initial RAM disk (default: the one that came with the kernel)")
       ->group("Boot");
-  app.add_option("--cmdline", options.cmdline,
-                 "the kernel's command line, instead of '" + std::string(base_cmdline) + " quiet'")
+  // Not bound to the optional itself: an empty text would leave that without a value.
+  app.add_option_function<std::string>(
+         "--cmdline", [&options](const std::string& text) { options.cmdline = text; },
+         "the kernel's command line, instead of '" + std::string(base_cmdline) + " quiet'")
       ->group("Boot");
   app.add_option("-a,--append", options.append, "added to the command line; may be repeated")->group("Boot");
   app.add_option("--module", options.modules, "a multiboot module: FILE or FILE=STRING; may be repeated")
@@ -240,6 +243,12 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       ->group("Session");
   app.add_option("--record", options.record, "keep a JSON record of the VM's life in this file")
       ->group("Session");
+  app.add_option(
+         "--symbols", options.symbols,
+         "names for the addresses in the record: a vmlinux or a System.map (default: the kernel's own, "
+         "where it is an ELF image)")
+      ->type_name("FILE")
+      ->group("Session");
   app.add_option("-e,--env", options.environment, "NAME=VALUE for the command; may be repeated")
       ->group("Session");
   app.add_option("-w,--workdir", options.directory, "where the command starts")->group("Session");
@@ -266,6 +275,7 @@ int run(const RunOptions& options) {
   VmConfig config;
   for (const auto& [key, text] : options.machine) config.set(key, text);
   config.record = options.record;
+  config.symbols = options.symbols;
   const SessionOptions::Console console = console_mode(options, command);
   const Choice choice = choose_kernel(options, command, config);
   for (const std::string& module : options.modules) {

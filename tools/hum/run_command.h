@@ -25,6 +25,7 @@ struct RunOptions {
   bool random = true;
   std::string console = "auto";
   std::string record;
+  std::string symbols;
   std::vector<std::string> environment;
   std::string directory;
   std::string hostname;

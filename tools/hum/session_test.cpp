@@ -121,7 +121,7 @@ class BehindDevice final : public virtio::VirtioDevice {
       });
     });
   }
-  void deactivate() override { service_.reset(); }
+  std::vector<virtio::ActiveQueue> suspend() override { return QueueService::end(service_); }
   void flush(int give_up_fd) override {
     flushing = true;
     pollfd given_up{.fd = give_up_fd, .events = POLLIN, .revents = 0};

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-// The fixed hardware that the FADT names: a block of four 8-bit ports. The table builder tells the guest
-// about them, the power device answers them.
+// The fixed hardware that the FADT names: a block of four 8-bit ports, which the power device answers, and
+// the PM timer, which only the test device has. The table builder tells the guest about them.
 namespace hum::acpi {
 
 inline constexpr std::uint16_t power_block_port = 0x600;
@@ -20,5 +20,9 @@ inline constexpr unsigned sleep_type_shift = 2;
 inline constexpr std::uint8_t sleep_type_mask = 0x1c;
 inline constexpr std::uint8_t sleep_type_s5 = 5;  // in \_S5
 inline constexpr std::uint8_t reset_value = 0x01;
+
+inline constexpr std::uint16_t pm_timer_port = 0x608;  // 4.8.3.3: a 32-bit counter that can only be read
+inline constexpr std::uint8_t pm_timer_size = 4;
+inline constexpr std::uint64_t pm_timer_hertz = 3'579'545;
 
 }  // namespace hum::acpi

@@ -49,13 +49,14 @@ class Table {
   void put_text(std::size_t offset, std::string_view text) {
     std::ranges::copy(std::as_bytes(std::span(text)), room(offset, text.size()).begin());
   }
-  // A generic address (5.2.3.2) of one 8-bit port.
-  void put_port(std::size_t offset, std::uint16_t port) {
+  // A generic address (5.2.3.2) of one port of 1 or 4 bytes.
+  void put_port(std::size_t offset, std::uint16_t port, std::uint8_t size = 1) {
     constexpr std::uint8_t system_io = 1;
     constexpr std::uint8_t byte_access = 1;
+    constexpr std::uint8_t double_word_access = 3;
     put(offset, 1, system_io);
-    put(offset + 1, 1, 8);
-    put(offset + 3, 1, byte_access);
+    put(offset + 1, 1, std::uint64_t{8} * size);
+    put(offset + 3, 1, size == 1 ? byte_access : double_word_access);
     put(offset + 4, 8, port);
   }
   void append(std::size_t width, std::uint64_t value) { put(bytes_.size(), width, value); }
@@ -101,6 +102,7 @@ std::vector<std::byte> build_fadt(std::uint64_t dsdt, const TableOptions& option
   constexpr std::uint32_t no_fixed_power_button = 1 << 4;
   constexpr std::uint32_t no_fixed_sleep_button = 1 << 5;
   constexpr std::uint32_t no_fixed_clock_wakeup = 1 << 6;
+  constexpr std::uint32_t timer_has_32_bits = 1 << 8;
   constexpr std::uint32_t has_reset_register = 1 << 10;
   constexpr std::uint32_t hardware_reduced = 1 << 20;
 
@@ -113,7 +115,13 @@ std::vector<std::byte> build_fadt(std::uint64_t dsdt, const TableOptions& option
                 (options.cmos_clock_present ? 0u : boot_no_cmos_clock));
   table.put(112, 4,
             wbinvd_works | no_fixed_power_button | no_fixed_sleep_button | no_fixed_clock_wakeup |
-                (options.power_block ? has_reset_register : 0u) | hardware_reduced);
+                (options.power_block ? has_reset_register : 0u) |
+                (options.pm_timer ? timer_has_32_bits : 0u) | hardware_reduced);
+  if (options.pm_timer) {
+    table.put(76, 4, pm_timer_port);
+    table.put(91, 1, pm_timer_size);
+    table.put_port(208, pm_timer_port, pm_timer_size);
+  }
   if (options.power_block) {
     table.put_port(116, reset_port);
     table.put(128, 1, reset_value);

@@ -27,6 +27,8 @@ struct TableOptions {
   bool power_block = true;     // the ports of fixed_hardware.h are there
   bool i8042_present = false;  // a real keyboard controller, not one that only resets
   bool cmos_clock_present = false;
+  bool pm_timer =
+      false;  // the one of fixed_hardware.h; Linux fails to calibrate with one that is named and not there
 };
 
 struct BuiltTables {

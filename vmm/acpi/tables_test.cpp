@@ -151,6 +151,16 @@ TEST_CASE("the FADT follows what the machine has") {
   CHECK_FALSE(contains(reader.dsdt(), name_reference("_S5_")));
 }
 
+TEST_CASE("the FADT names the PM timer where there is one") {
+  const Reader reader({.apic_ids = two_cpus, .pm_timer = true});
+  const auto fadt = reader.find("FACP");
+  CHECK(reader.get(fadt, 76, 4) == pm_timer_port);
+  CHECK(reader.get(fadt, 91, 1) == 4);
+  CHECK(reader.get(fadt, 112, 4) == 0x00100571);  // with TMR_VAL_EXT
+  CHECK(reader.get(fadt, 208, 4) == 0x03002001);  // a 32-bit I/O port
+  CHECK(reader.get(fadt, 212, 8) == pm_timer_port);
+}
+
 TEST_CASE("the MADT has each CPU and the I/O APIC") {
   const std::array<std::uint32_t, 4> ids{0, 254, 255, 0x1000};
   const Reader reader({.apic_ids = ids});

@@ -70,6 +70,11 @@ void ConsoleHub::on_input(InputReady ready) {
   input_ready_ = std::move(ready);
 }
 
+void ConsoleHub::fields(StateVisitor& visitor) {
+  const std::lock_guard lock(input_mutex_);
+  visitor.list("input", input_, input_capacity);
+}
+
 std::vector<std::string> ConsoleHub::last_lines(std::size_t lines) const {
   const std::lock_guard lock(mutex_);
   std::vector<std::string> all(1);

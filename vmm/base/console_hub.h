@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "vmm/base/state.h"
+
 namespace hum {
 
 // The machine's console between the guest's serial port and everybody who looks at it: a ring with the last
@@ -51,6 +53,9 @@ class ConsoleHub {
   // Called, from the sender's thread, whenever input has become available. One device at a time; an empty
   // function ends it (no call is under way after that).
   void on_input(InputReady ready);
+
+  // The input that the device has not yet taken. While no device runs.
+  void fields(StateVisitor& visitor);
 
   // The last lines of output, for the end record: at most `lines`, without control characters other than tab.
   std::vector<std::string> last_lines(std::size_t lines) const;

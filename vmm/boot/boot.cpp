@@ -220,6 +220,7 @@ class Loader {
     if (!header) fail_protocol("it has no multiboot header in its first 8 KiB");
     if (header->addresses) return load_flat_multiboot(*header);
     header->check_requirements(file_);
+    space_.give_low_memory_to_multiboot();
     bring_in(image.segments, file_);
     enter_multiboot(image.segments, image.entry);
   }
@@ -227,6 +228,7 @@ class Loader {
   void load_flat_multiboot(const MultibootHeader& header) {
     if (!accepts(BootProtocol::multiboot)) fail_protocol("it is a multiboot image");
     header.check_requirements(file_);
+    space_.give_low_memory_to_multiboot();
     SegmentSet segments = header.segments(file_);
     bring_in(segments, file_);
     enter_multiboot(segments, header.addresses->entry);

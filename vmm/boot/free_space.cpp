@@ -56,6 +56,11 @@ void FreeSpace::take(GuestRange range) {
   taken_end_ = std::max(taken_end_, end_of(range));
 }
 
+void FreeSpace::give_low_memory_to_multiboot() {
+  const std::uint64_t begin = low_memory::start_info.value;
+  free_.insert(free_.begin(), {{begin}, low_memory::multiboot_info.value - begin});
+}
+
 std::optional<GuestAddress> FreeSpace::highest(std::uint64_t size, std::uint64_t alignment,
                                                std::uint64_t limit) const {
   for (auto each = free_.rbegin(); each != free_.rend(); ++each) {

@@ -10,7 +10,8 @@
 
 namespace hum::boot {
 
-// The usable RAM that nothing has been loaded to yet; the boot layer's own low memory is never part of it.
+// The usable RAM that nothing has been loaded to yet; without the boot layer's own low memory, as far as the
+// protocol needs it.
 class FreeSpace {
  public:
   FreeSpace(MemoryMap map, const GuestMemory& memory);
@@ -18,6 +19,9 @@ class FreeSpace {
   // True if every byte is free. An empty range is.
   bool is_free(GuestRange range) const;
   void take(GuestRange range);
+  // Multiboot needs neither the structures of the other protocols nor a stack or page tables: kernels may lie
+  // there. Once, before anything is taken.
+  void give_low_memory_to_multiboot();
 
   // An address for size bytes (not 0), aligned to a power of two, all of it below `limit` or from `from` on.
   std::optional<GuestAddress> highest(std::uint64_t size, std::uint64_t alignment, std::uint64_t limit) const;

@@ -3,8 +3,9 @@
 
 #include "vmm/memory/guest_address.h"
 
-// Where the boot layer puts its structures in guest memory. No part of a kernel is loaded below `end`. The
-// first page stays untouched: the word at 0x472 tells the machine how a guest was reset.
+// Where the boot layer puts its structures in guest memory. No part of a kernel is loaded below `end`, but
+// that of a multiboot kernel between the GDT and the multiboot information. The first page stays untouched:
+// the word at 0x472 tells the machine how a guest was reset.
 namespace hum::boot::low_memory {
 
 inline constexpr GuestAddress gdt{0x1000};

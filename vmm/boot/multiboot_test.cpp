@@ -84,6 +84,23 @@ TEST_CASE("a multiboot ELF image starts in protected mode with the magic number 
   CHECK(bench.guest.bytes(mib + 0x1000, 0x1000) == Bytes(0x1000));
 }
 
+TEST_CASE("a multiboot image may lie below the multiboot information, but not in it or in the first 8 KiB") {
+  const auto at = [](std::uint64_t begin, std::uint64_t size) {
+    TestElf elf = multiboot_elf();
+    elf.segments = {{begin, elf.segments[0].content, size, 0}};
+    elf.entry = begin + 0x40;
+    return elf.build();
+  };
+  Bench bench;
+  CHECK(bench.load(at(0x8000, 0x8000)).entry.rip == 0x8040);
+  const Bytes whole = pattern(0x1000);
+  CHECK(bench.guest.bytes(0x8020, 0x1000 - 0x20) == Bytes(whole.begin() + 0x20, whole.end()));
+  CHECK(bench.load(at(0x2000, 0x1000)).entry.rip == 0x2040);
+  CHECK(says(bench.error(at(0x8000, 0x8001)), "not all free RAM"));
+  CHECK(says(bench.error(at(0x1fff, 0x1000)), "not all free RAM"));
+  CHECK(says(bench.error(at(0x10000, 0x1000)), "not all free RAM"));
+}
+
 TEST_CASE("a PVH note wins over a multiboot header unless multiboot is asked for") {
   Bench bench;
   TestElf elf = multiboot_elf();

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "vmm/base/fd.h"
+#include "vmm/base/state.h"
 
 namespace hum {
 
@@ -25,6 +26,15 @@ class Interrupt {
 
   int fd() const { return event_.fd(); }
   void trigger() const { event_.signal(); }
+
+  // Whether it was triggered and not delivered. Visited while its controller holds it.
+  void visit_pending(StateVisitor& visitor) const {
+    const bool pending = visitor.flag_of("pending", event_.pending());
+    visitor.afterwards([this, pending] {
+      event_.drain();
+      if (pending) trigger();
+    });
+  }
 
  protected:
   EventFd event_;
@@ -50,7 +60,7 @@ class MsiController {
   virtual std::unique_ptr<MsiInterrupt> create_interrupt() = 0;
 };
 
-// The input pins of the machine's interrupt controller (an I/O APIC), edge-triggered.
+// The input pins of the machine's interrupt controller (an I/O APIC), edge-triggered but for set_level.
 class IrqPins {
  public:
   virtual ~IrqPins() = default;
@@ -59,6 +69,15 @@ class IrqPins {
   virtual Interrupt& pin(std::uint32_t number) = 0;
   // The number of a pin nobody has yet, from 5 on. Throws ConfigError when all are taken.
   virtual std::uint32_t allocate() = 0;
+  // Holds a pin high or low, for lines that behave as wires. A controller that knows no levels takes a rise
+  // for a trigger. Ignored for a pin that the machine does not have. Any thread.
+  virtual void set_level(std::uint32_t number, bool high) = 0;
+
+  // While held, no pin is delivered: what is triggered stays pending. Once hold has returned, what was
+  // triggered before has arrived.
+  virtual void hold(bool held) = 0;
+  // Registers and what is pending. Visited while held.
+  virtual void fields(StateVisitor& visitor) = 0;
 };
 
 }  // namespace hum

@@ -2,6 +2,7 @@
 #include "vmm/bus/ioapic.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
@@ -15,6 +16,7 @@ constexpr std::uint32_t register_arbitration = 0x02;
 constexpr std::uint32_t register_redirection = 0x10;
 constexpr std::uint64_t redirection_writable = 0xff000000'0001afffull;  // not delivery status, not remote IRR
 constexpr std::uint64_t redirection_masked = 1u << 16;
+constexpr std::uint32_t id_writable = 0x0f000000;
 constexpr std::uint32_t first_free_pin = 5;
 
 bool deliverable(std::uint64_t redirection) {
@@ -56,8 +58,38 @@ std::uint32_t Ioapic::allocate() {
   throw ConfigError("devices", "", "all interrupt pins are taken", "use --transport pci, which needs none");
 }
 
+void Ioapic::set_level(std::uint32_t number, bool high) {
+  if (number >= pins_.size()) return;
+  Interrupt& interrupt = pin(number);
+  const std::lock_guard lock(mutex_);
+  if (!std::exchange(pins_[number].high, high) && high) interrupt.trigger();
+}
+
+void Ioapic::hold(bool held) {
+  const std::lock_guard lock(mutex_);
+  held_ = held;
+  for (Pin& pin : pins_) apply(pin);
+}
+
+void Ioapic::fields(StateVisitor& visitor) {
+  const std::lock_guard lock(mutex_);
+  visitor.same("pins", pins_.size());
+  visitor.number("selected", selected_, 0xff);
+  visitor.require((visitor.number("id", id_) & ~id_writable) == 0, "id", "has bits that do not exist");
+  for (std::size_t number = 0; number < pins_.size(); ++number)
+    visitor.section("pin", number, [&] {
+      Pin& pin = pins_[number];
+      const std::uint64_t redirection = visitor.number("redirection", pin.redirection);
+      visitor.require((redirection & ~redirection_writable) == 0, "redirection",
+                      "has bits that do not exist");
+      visitor.flag("high", pin.high);
+      if (pin.interrupt) pin.interrupt->visit_pending(visitor);
+    });
+}
+
 void Ioapic::apply(Pin& pin) {
-  if (pin.interrupt) pin.interrupt->configure(message_of(pin.redirection), !deliverable(pin.redirection));
+  if (pin.interrupt)
+    pin.interrupt->configure(message_of(pin.redirection), held_ || !deliverable(pin.redirection));
 }
 
 void Ioapic::read(std::uint64_t offset, std::span<std::byte> data) {
@@ -82,7 +114,7 @@ void Ioapic::write(std::uint64_t offset, std::span<const std::byte> data) {
   if (offset == 0x00) {
     selected_ = value & 0xff;
   } else if (offset == 0x10 && selected_ == register_id) {
-    id_ = value & 0x0f000000;
+    id_ = value & id_writable;
   } else if (offset == 0x10 && selected_ >= register_redirection &&
              selected_ - register_redirection < 2 * pins_.size()) {
     const std::uint32_t word = selected_ - register_redirection;

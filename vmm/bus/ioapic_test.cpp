@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/bus/ioapic.h"
 
+#include <unistd.h>
+
 #include <vector>
 
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/state_testing.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -97,6 +100,35 @@ TEST_CASE("delivery as ExtINT or with a reserved mode counts as masked; status b
   CHECK(machine.get(0x10 + 12) == 0x0001afff);
 }
 
+TEST_CASE("a pin that is held high triggers once, when it rises, also while it is masked") {
+  Machine machine;
+  const Interrupt& pin = machine.ioapic.pin(7);
+  const auto rose = [&] {
+    std::uint64_t count = 0;
+    return ::read(pin.fd(), &count, sizeof count) == sizeof count ? count : 0;
+  };
+  machine.ioapic.set_level(7, false);
+  CHECK(rose() == 0);
+  machine.ioapic.set_level(7, true);
+  machine.ioapic.set_level(7, true);
+  CHECK(rose() == 1);
+  machine.ioapic.set_level(7, false);
+  CHECK(rose() == 0);
+  machine.ioapic.set_level(7, true);
+  CHECK(rose() == 1);
+}
+
+TEST_CASE("holding a pin that nobody has takes it, and one beyond the last is ignored") {
+  Machine machine;
+  machine.set(0x10 + 2 * 23, 0x41);
+  machine.ioapic.set_level(24, true);
+  machine.ioapic.set_level(UINT32_MAX, true);
+  CHECK(machine.msi.states.empty());
+  machine.ioapic.set_level(23, true);
+  REQUIRE(machine.msi.states.size() == 1);
+  CHECK_FALSE(machine.msi.states[0]->masked);
+}
+
 TEST_CASE("free pins are handed out from 5 on, each once, until none is left") {
   Machine machine;
   machine.ioapic.pin(6);
@@ -104,6 +136,52 @@ TEST_CASE("free pins are handed out from 5 on, each once, until none is left") {
   CHECK(machine.ioapic.allocate() == 7);
   for (std::uint32_t pin = 8; pin < 24; ++pin) CHECK(machine.ioapic.allocate() == pin);
   CHECK_THROWS_AS(machine.ioapic.allocate(), ConfigError);
+}
+
+TEST_CASE("pins that are held do not deliver, and the guest's registers stay as they are") {
+  Machine machine;
+  const Interrupt& pin = machine.ioapic.pin(4);
+  machine.set(0x10 + 2 * 4, 0x31);
+  REQUIRE_FALSE(machine.msi.states[0]->masked);
+  machine.ioapic.hold(true);
+  CHECK(machine.msi.states[0]->masked);
+  CHECK(machine.get(0x10 + 2 * 4) == 0x31);
+  machine.set(0x10 + 2 * 4, 0x32);
+  CHECK(machine.msi.states[0]->masked);
+  pin.trigger();
+  machine.ioapic.hold(false);
+  CHECK_FALSE(machine.msi.states[0]->masked);
+  CHECK((machine.msi.states[0]->message.data & 0xff) == 0x32);
+}
+
+TEST_CASE("the I/O APIC's state goes on in another one, and a damaged one changes nothing") {
+  Machine source;
+  Machine fresh;
+  const Interrupt& pin = source.ioapic.pin(4);
+  const auto& same_pin = static_cast<const MsiInterrupt&>(fresh.ioapic.pin(4));
+  source.set(0, 0x05000000);
+  source.set(0x10 + 2 * 4, 0x31);
+  source.set(0x11 + 2 * 4, 0x02000000);
+  source.set(0x10 + 2 * 9, 0x000088a1);
+  source.ioapic.hold(true);
+  fresh.ioapic.hold(true);
+  pin.trigger();
+  CHECK(testing::mistakes_in_fields(source.ioapic, fresh.ioapic) == "");
+  CHECK(same_pin.pending());
+  fresh.ioapic.hold(false);
+  CHECK_FALSE(fresh.msi.states[0]->masked);
+  CHECK(fresh.msi.states[0]->message == MsiMessage{0xfee02000, 0x31});
+  CHECK(fresh.get(0) == 0x05000000);
+  CHECK(fresh.get(0x10 + 2 * 9) == 0x88a1);
+}
+
+TEST_CASE("the state of an I/O APIC with another number of pins is refused") {
+  Machine source;
+  AddressDecoder mmio;
+  FakeMsi msi;
+  Ioapic smaller(mmio, msi, 8);
+  const auto state = state_of(source.ioapic);
+  CHECK_THROWS_AS(restore(smaller, state), ConfigError);
 }
 
 }  // namespace hum

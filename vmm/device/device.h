@@ -12,6 +12,7 @@
 #include "vmm/base/console_hub.h"
 #include "vmm/base/log.h"
 #include "vmm/base/options.h"
+#include "vmm/base/state.h"
 #include "vmm/bus/address_decoder.h"
 #include "vmm/bus/interrupts.h"
 #include "vmm/memory/guest_memory.h"
@@ -51,6 +52,9 @@ class PlatformDevice {
   virtual acpi::Aml acpi_node() const { return {}; }
   // The operator's request to switch off; true if the device can pass it on to the guest.
   virtual bool press_power_button() { return false; }
+
+  // All that the guest could have changed. Visited while no vCPU runs.
+  virtual void fields(StateVisitor& /*visitor*/) {}
 };
 
 // One device of a VM as it was asked for: "disk" and "disk.img,readonly=on".

@@ -196,13 +196,28 @@ void KvmVm::collect_writes(std::uint16_t first, std::uint32_t count) {
 
 class KernelIrqPins::Pin final : public Interrupt {
  public:
-  Pin(const KvmVm& vm, std::uint32_t gsi) {
-    if (!assign_irqfd(vm.fd(), fd(), gsi, 0)) throw HostError(errno, "connect an interrupt pin");
+  Pin(const KvmVm& vm, std::uint32_t gsi) : vm_(vm), gsi_(gsi) { hold(false); }
+
+  // Throws HostError.
+  void hold(bool held) {
+    if (held == held_) return;
+    if (!assign_irqfd(vm_.fd(), fd(), gsi_, held ? KVM_IRQFD_FLAG_DEASSIGN : 0))
+      throw HostError(errno, "connect an interrupt pin");
+    held_ = held;
+    if (!held) event_.drain();  // as Route does
   }
+
+ private:
+  const KvmVm& vm_;
+  std::uint32_t gsi_;
+  bool held_ = true;
 };
 
+KernelIrqPins::KernelIrqPins(const KvmVm& vm) : vm_(vm), pins_(irqchip_pins) {}
+KernelIrqPins::~KernelIrqPins() = default;
+
 Interrupt& KernelIrqPins::pin(std::uint32_t number) {
-  std::unique_ptr<Interrupt>& pin = pins_.at(number);
+  std::unique_ptr<Pin>& pin = pins_.at(number);
   if (!pin) pin = std::make_unique<Pin>(vm_, number);
   return *pin;
 }
@@ -214,6 +229,24 @@ std::uint32_t KernelIrqPins::allocate() {
     return number;
   }
   throw ConfigError("devices", "", "all interrupt pins are taken", "use --transport pci, which needs none");
+}
+
+void KernelIrqPins::hold(bool held) {
+  for (const auto& pin : pins_)
+    if (pin) pin->hold(held);
+}
+
+void KernelIrqPins::fields(StateVisitor& visitor) {
+  for (std::size_t number = 0; number < pins_.size(); ++number)
+    if (pins_[number]) visitor.section("pin", number, [&] { pins_[number]->visit_pending(visitor); });
+}
+
+void KernelIrqPins::set_level(std::uint32_t number, bool high) {
+  if (number >= pins_.size()) return;
+  kvm_irq_level line{};
+  line.irq = number;
+  line.level = high ? 1 : 0;
+  kvm_ioctl(vm_.fd(), KVM_IRQ_LINE, &line);
 }
 
 }  // namespace hum

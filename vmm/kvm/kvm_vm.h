@@ -69,15 +69,19 @@ class KvmVm final : public MemorySlots, public MsiController, public KickRegistr
 // The pins of the kernel's own I/O APIC and PIC, for a VM with create_full_irqchip.
 class KernelIrqPins final : public IrqPins {
  public:
-  explicit KernelIrqPins(const KvmVm& vm) : vm_(vm), pins_(24) {}
+  explicit KernelIrqPins(const KvmVm& vm);
+  ~KernelIrqPins() override;
 
   Interrupt& pin(std::uint32_t number) override;
   std::uint32_t allocate() override;
+  void set_level(std::uint32_t number, bool high) override;
+  void hold(bool held) override;
+  void fields(StateVisitor& visitor) override;
 
  private:
   class Pin;
   const KvmVm& vm_;
-  std::vector<std::unique_ptr<Interrupt>> pins_;
+  std::vector<std::unique_ptr<Pin>> pins_;
 };
 
 }  // namespace hum

@@ -35,6 +35,14 @@ kvm_segment flat_segment(std::uint16_t selector, std::uint8_t type, bool long_mo
   return segment;
 }
 
+CpuRegisters::Segment named(std::string_view name, const kvm_segment& segment) {
+  const unsigned attributes = unsigned{segment.type} | unsigned{segment.s} << 4 | unsigned{segment.dpl} << 5 |
+                              unsigned{segment.present} << 7 | unsigned{segment.avl} << 12 |
+                              unsigned{segment.l} << 13 | unsigned{segment.db} << 14 |
+                              unsigned{segment.g} << 15;
+  return {name, segment.selector, segment.base, segment.limit, static_cast<std::uint16_t>(attributes)};
+}
+
 std::string hex(std::uint64_t value) {
   std::array<char, 20> text;
   std::snprintf(text.data(), text.size(), "0x%llx", static_cast<unsigned long long>(value));
@@ -142,8 +150,23 @@ void Vcpu::consume_kick() {
 }
 
 void Vcpu::stop() {
-  stop_.store(true);
-  if (running_.load()) ::pthread_kill(thread_.load(), kick_signal_);
+  wish_.store(Wish::stop);
+  kick();
+}
+
+void Vcpu::pause() {
+  Wish running = Wish::run;
+  if (wish_.compare_exchange_strong(running, Wish::pause)) kick();
+}
+
+void Vcpu::resume() {
+  Wish paused = Wish::pause;
+  wish_.compare_exchange_strong(paused, Wish::run);
+}
+
+void Vcpu::kick() {
+  const std::lock_guard lock(thread_mutex_);
+  if (running_) ::pthread_kill(thread_, kick_signal_);
 }
 
 VcpuEnd Vcpu::fail(std::string detail) {
@@ -153,20 +176,31 @@ VcpuEnd Vcpu::fail(std::string detail) {
 
 VcpuEnd Vcpu::run(AddressDecoder& ports, AddressDecoder& mmio) {
   open_kick_signal();
-  thread_.store(::pthread_self());
-  running_.store(true);
+  {
+    const std::lock_guard lock(thread_mutex_);
+    thread_ = ::pthread_self();
+    running_ = true;
+  }
   struct Leave {
     Vcpu& vcpu;
-    ~Leave() { vcpu.running_.store(false); }
+    ~Leave() {
+      const std::lock_guard lock(vcpu.thread_mutex_);
+      vcpu.running_ = false;
+    }
   } const leave{*this};
-  while (!stop_.load()) {
+  for (Wish wish = wish_.load(); wish != Wish::stop; wish = wish_.load()) {
+    // An entry that leaves at once completes the exit before it (KVM API, "immediate_exit"); that may take
+    // further exits, which are served as ever.
+    run_->immediate_exit = wish == Wish::pause;
     if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) {
-      if (errno == EINTR) {
-        count(Exit::interrupted);
+      // EAGAIN: a processor the guest has not started yet.
+      if (errno == EINTR || errno == EAGAIN) {
+        if (errno == EINTR) count(Exit::interrupted);
         consume_kick();
-        continue;
+        if (wish != Wish::pause) continue;
+        deliver_collected(ports);
+        break;
       }
-      if (errno == EAGAIN) continue;  // a processor the guest has not started yet
       return fail(std::string("KVM_RUN: ") + std::strerror(errno));
     }
     deliver_collected(ports);
@@ -247,9 +281,43 @@ void Vcpu::serve_mmio(AddressDecoder& mmio) {
   }
 }
 
-std::uint64_t Vcpu::instruction_pointer() const {
+std::optional<CpuRegisters> Vcpu::registers() const {
   kvm_regs regs{};
-  return kvm_ioctl(fd_.get(), KVM_GET_REGS, &regs) == 0 ? regs.rip : 0;
+  kvm_sregs sregs{};
+  if (kvm_ioctl(fd_.get(), KVM_GET_REGS, &regs) != 0 || kvm_ioctl(fd_.get(), KVM_GET_SREGS, &sregs) != 0)
+    return std::nullopt;
+  return CpuRegisters{
+      .instruction_pointer = regs.rip,
+      .general = {{{"rax", regs.rax},
+                   {"rbx", regs.rbx},
+                   {"rcx", regs.rcx},
+                   {"rdx", regs.rdx},
+                   {"rsi", regs.rsi},
+                   {"rdi", regs.rdi},
+                   {"rsp", regs.rsp},
+                   {"rbp", regs.rbp},
+                   {"r8", regs.r8},
+                   {"r9", regs.r9},
+                   {"r10", regs.r10},
+                   {"r11", regs.r11},
+                   {"r12", regs.r12},
+                   {"r13", regs.r13},
+                   {"r14", regs.r14},
+                   {"r15", regs.r15},
+                   {"rip", regs.rip},
+                   {"rflags", regs.rflags}}},
+      .control = {{{"cr0", sregs.cr0},
+                   {"cr2", sregs.cr2},
+                   {"cr3", sregs.cr3},
+                   {"cr4", sregs.cr4},
+                   {"cr8", sregs.cr8},
+                   {"efer", sregs.efer},
+                   {"apic_base", sregs.apic_base}}},
+      .segments = {{named("cs", sregs.cs), named("ds", sregs.ds), named("es", sregs.es),
+                    named("fs", sregs.fs), named("gs", sregs.gs), named("ss", sregs.ss),
+                    named("tr", sregs.tr), named("ldt", sregs.ldt)}},
+      .tables = {{{"gdt", sregs.gdt.base, sregs.gdt.limit}, {"idt", sregs.idt.base, sregs.idt.limit}}},
+  };
 }
 
 }  // namespace hum

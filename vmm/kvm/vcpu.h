@@ -6,12 +6,15 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "vmm/bus/address_decoder.h"
 #include "vmm/kvm/abi.h"
+#include "vmm/kvm/cpu_registers.h"
 #include "vmm/kvm/kvm_vm.h"
 #include "vmm/memory/cpu_entry.h"
 
@@ -19,7 +22,7 @@ namespace hum {
 
 // Why a vCPU stopped running.
 enum class VcpuEnd : std::uint8_t {
-  stopped,         // stop() was called
+  stopped,         // stop() or pause() was called
   triple_fault,    // KVM_EXIT_SHUTDOWN
   reset,           // KVM_EXIT_SYSTEM_EVENT
   halted,          // HLT with no interrupt controller to wake it
@@ -27,7 +30,7 @@ enum class VcpuEnd : std::uint8_t {
 };
 
 // One vCPU. Made by the thread that sets the VM up; run belongs to the vCPU's own thread, which blocks every
-// signal; stop may come from any thread.
+// signal; stop, pause and resume may come from any thread.
 class Vcpu {
  public:
   // The exits that are counted, by KVM's reasons.
@@ -50,14 +53,20 @@ class Vcpu {
   // Throws HostError.
   void set_start(const CpuEntry& entry);
 
-  // Runs the guest until it ends or stop is called; answers exits from the two address spaces.
+  // Runs the guest until it ends or stop or pause is called; answers exits from the two address spaces.
   VcpuEnd run(AddressDecoder& ports, AddressDecoder& mmio);
-  // Makes run return soon, now or at its next entry.
+  // Makes run return soon, now or at its next entry, for good.
   void stop();
+  // The same between two instructions: what an exit is to bring the guest has arrived when run returns, so
+  // that KVM's registers are the whole state. After resume, run may be called again.
+  void pause();
+  void resume();
 
-  // After run: what happened in words, for internal errors; the instruction pointer.
+  int fd() const { return fd_.get(); }
+
+  // After run: what happened in words, for internal errors; the registers, unless KVM refuses them.
   const std::string& detail() const { return detail_; }
-  std::uint64_t instruction_pointer() const;
+  std::optional<CpuRegisters> registers() const;
   std::uint64_t exits(Exit exit) const { return exits_[static_cast<std::size_t>(exit)]; }
   // Writes passed on that did not exit by themselves (WriteCollector).
   std::uint64_t collected_writes() const { return collected_writes_; }
@@ -67,6 +76,7 @@ class Vcpu {
   void deliver_collected(AddressDecoder& ports);
   void serve_port(AddressDecoder& ports);
   void serve_mmio(AddressDecoder& mmio);
+  void kick();
   void open_kick_signal();
   void consume_kick();
   VcpuEnd fail(std::string detail);
@@ -78,9 +88,11 @@ class Vcpu {
   std::size_t mapping_size_;
   kvm_run* run_ = nullptr;
   kvm_coalesced_mmio_ring* ring_ = nullptr;  // of collected writes; null where KVM has none
-  std::atomic<bool> stop_ = false;
-  std::atomic<pthread_t> thread_ = {};
-  std::atomic<bool> running_ = false;
+  enum class Wish : std::uint8_t { run, pause, stop };
+  std::atomic<Wish> wish_ = Wish::run;
+  std::mutex thread_mutex_;  // guards the two below; held while the thread is signalled, so that it is there
+  pthread_t thread_ = {};
+  bool running_ = false;
   std::array<std::uint64_t, exit_names.size()> exits_{};
   std::uint64_t collected_writes_ = 0;
   std::string detail_;

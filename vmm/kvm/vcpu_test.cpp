@@ -12,6 +12,8 @@
 #include "vmm/base/endian.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/testing.h"
+#include "vmm/kvm/vcpu_state.h"
+#include "vmm/kvm/vm_state.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace hum {
@@ -151,7 +153,7 @@ TEST_CASE("an instruction that KVM cannot emulate ends the vCPU with the reason 
   Machine machine(program);
   CHECK(machine.vcpu->run(machine.ports, machine.mmio) == VcpuEnd::internal_error);
   CHECK(machine.vcpu->detail().find("KVM_EXIT_INTERNAL_ERROR") != std::string::npos);
-  CHECK(machine.vcpu->instruction_pointer() == 0xd0000000);
+  CHECK(machine.vcpu->registers()->instruction_pointer == 0xd0000000);
 }
 
 TEST_CASE("stop ends a vCPU that loops, sleeps, or has not started yet") {
@@ -198,6 +200,84 @@ TEST_CASE("a slot, an interrupt and a kick can be given back") {
   machine.vm.unbind(where, event.fd());
   CHECK(machine.vm.bind(where, event.fd()));
   machine.vm.unbind(where, event.fd());
+}
+
+namespace {
+
+// Runs for a millisecond on a thread of its own and pauses.
+void run_a_while(Machine& machine) {
+  std::optional<VcpuEnd> end;
+  std::thread thread = start_thread("vcpu", [&] { end = machine.vcpu->run(machine.ports, machine.mmio); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  machine.vcpu->pause();
+  thread.join();
+  REQUIRE(end == VcpuEnd::stopped);
+  machine.vcpu->resume();
+}
+
+kvm_regs registers_of(const Machine& machine) {
+  kvm_regs registers{};
+  require_ioctl("read registers", machine.vcpu->fd(), KVM_GET_REGS, &registers);
+  return registers;
+}
+
+}  // namespace
+
+TEST_CASE("a paused vCPU has what its last exit brought, and goes on behind it") {
+  if (no_kvm()) return;
+  // 1: in al, 0x10; inc ebx; jmp 1b
+  const std::array<std::uint8_t, 6> program = {0xe4, 0x10, 0xff, 0xc3, 0xeb, 0xfa};
+  Machine machine(program, true);
+  Recorder port;
+  const auto mapping = machine.ports.map("port", 0x10, 1, port);
+  std::uint64_t before = 0;
+  for (int round = 0; round < 20 || (before == 0 && round < 1000); ++round) {
+    run_a_while(machine);
+    const kvm_regs registers = registers_of(machine);
+    if (registers.rip == 0x1002) CHECK((registers.rax & 0xff) == 0x5a);
+    CHECK(registers.rbx >= before);
+    before = registers.rbx;
+  }
+  CHECK(before > 0);
+}
+
+TEST_CASE("a pause does not undo a stop, and an end during a pause stays") {
+  if (no_kvm()) return;
+  const std::array<std::uint8_t, 2> endless = {0xeb, 0xfe};  // jmp $
+  Machine machine(endless, true);
+  machine.vcpu->pause();
+  machine.vcpu->stop();
+  machine.vcpu->resume();
+  std::optional<VcpuEnd> end;
+  start_thread("vcpu", [&] { end = machine.vcpu->run(machine.ports, machine.mmio); }).join();
+  CHECK(end == VcpuEnd::stopped);
+}
+
+TEST_CASE("a vCPU's state goes on in another VM") {
+  if (no_kvm()) return;
+  // 1: inc ebx; out 0x10, al; jmp 1b
+  const std::array<std::uint8_t, 6> program = {0xff, 0xc3, 0xe6, 0x10, 0xeb, 0xfa};
+  Machine source(program, true);
+  Machine next(program, true);
+  for (int round = 0; registers_of(source).rbx == 0 && round < 1000; ++round) run_a_while(source);
+  StateWriter writer;
+  visit_vcpu(*source.vcpu, source.kvm, source.log, writer);
+  visit_kvm_vm(source.vm, false, writer);
+  const auto state = std::move(writer).finish();
+  StateReader reader(state);
+  visit_vcpu(*next.vcpu, next.kvm, next.log, reader);
+  visit_kvm_vm(next.vm, false, reader);
+  CHECK(registers_of(next).rbx == 0);
+  reader.finish();
+  const kvm_regs there = registers_of(source);
+  const kvm_regs here = registers_of(next);
+  CHECK(here.rbx == there.rbx);
+  CHECK(here.rip == there.rip);
+  CHECK(here.rbx > 0);
+  Recorder port;
+  const auto mapping = next.ports.map("port", 0x10, 1, port);
+  for (int round = 0; port.writes.empty() && round < 1000; ++round) run_a_while(next);
+  CHECK_FALSE(port.writes.empty());
 }
 
 }  // namespace hum

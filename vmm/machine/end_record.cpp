@@ -77,6 +77,52 @@ std::string_view to_string(EndCause cause) {
   return "unknown";
 }
 
+bool is_orderly(EndCause cause) {
+  return cause == EndCause::power_off || cause == EndCause::reboot || cause == EndCause::debug_exit;
+}
+
+namespace {
+
+nlohmann::ordered_json vcpu_json(const EndRecord::VcpuState& vcpu) {
+  const auto values = [](const auto& registers) {
+    nlohmann::ordered_json json;
+    for (const CpuRegisters::Value& each : registers) json[std::string(each.name)] = hex(each.value);
+    return json;
+  };
+  nlohmann::ordered_json json;
+  json["id"] = vcpu.id;
+  if (!vcpu.symbol.empty()) json["symbol"] = vcpu.symbol;
+  json["registers"] = values(vcpu.registers.general);
+  json["control"] = values(vcpu.registers.control);
+  for (const CpuRegisters::Segment& each : vcpu.registers.segments)
+    json["segments"][std::string(each.name)] = {{"selector", hex(each.selector)},
+                                                {"base", hex(each.base)},
+                                                {"limit", hex(each.limit)},
+                                                {"attributes", hex(each.attributes)}};
+  for (const CpuRegisters::Table& each : vcpu.registers.tables)
+    json["tables"][std::string(each.name)] = {{"base", hex(each.base)}, {"limit", hex(each.limit)}};
+  return json;
+}
+
+nlohmann::ordered_json device_json(const virtio::DeviceReport& device) {
+  nlohmann::ordered_json json;
+  json["name"] = device.name;
+  json["broken_rings"] = device.broken_rings;
+  json["queues"] = nlohmann::ordered_json::array();
+  for (const virtio::DeviceReport::Queue& queue : device.queues)
+    json["queues"].push_back({{"index", queue.index},
+                              {"requests", queue.requests},
+                              {"bytes_from_guest", queue.bytes_from_guest},
+                              {"bytes_to_guest", queue.bytes_to_guest},
+                              {"notifications", queue.notifications},
+                              {"interrupts", queue.interrupts}});
+  for (const virtio::DeviceReport::Own& each : device.counters)
+    json["counters"][std::string(each.name)] = each.value;
+  return json;
+}
+
+}  // namespace
+
 std::string EndRecord::to_json() const {
   nlohmann::ordered_json json;
   json["version"] = 1;
@@ -90,6 +136,7 @@ std::string EndRecord::to_json() const {
   json["duration_seconds"] = duration_seconds;
   if (instruction_pointer)
     json["vcpu"] = {{"id", ended_vcpu}, {"instruction_pointer", hex(*instruction_pointer)}};
+  if (!symbol.empty()) json["vcpu"]["symbol"] = symbol;
   if (cause != EndCause::running) {
     json["exits"] = exits;
     json["collected_writes"] = collected_writes;
@@ -97,6 +144,12 @@ std::string EndRecord::to_json() const {
     for (const auto& [name, window] : windows)
       by_window[name] = {{"reads", window.reads}, {"writes", window.writes}};
     json["windows"] = by_window;
+    json["devices"] = nlohmann::ordered_json::array();
+    for (const virtio::DeviceReport& device : devices) json["devices"].push_back(device_json(device));
+    if (!vcpus.empty()) {
+      json["vcpus"] = nlohmann::ordered_json::array();
+      for (const VcpuState& vcpu : vcpus) json["vcpus"].push_back(vcpu_json(vcpu));
+    }
     json["console"] = console;
   }
   // A guest's console may hold any bytes: what is no UTF-8 becomes the replacement character.

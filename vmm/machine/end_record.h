@@ -8,6 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/kvm/cpu_registers.h"
+#include "vmm/virtio/virtio_device.h"
+
 namespace hum {
 
 // Why a VM ended.
@@ -26,6 +29,9 @@ enum class EndCause : std::uint8_t {
 
 std::string_view to_string(EndCause cause);
 
+// Whether the guest chose this end: it switched off, restarted, or wrote to the exit port.
+bool is_orderly(EndCause cause);
+
 // Everything about a VM's life that is worth keeping, as one JSON document.
 struct EndRecord {
   EndCause cause = EndCause::running;
@@ -40,14 +46,22 @@ struct EndRecord {
   double duration_seconds = 0;      // from the first instruction to the end
   std::uint32_t ended_vcpu = 0;
   std::optional<std::uint64_t> instruction_pointer;  // where a vCPU failed
-  std::map<std::string, std::uint64_t> exits;        // user-space exits by KVM's reason
-  std::uint64_t collected_writes = 0;                // accesses that came along with the exit of another
+  std::string symbol;                                // and its name there, where symbols are known
+  struct VcpuState {
+    std::uint32_t id = 0;
+    CpuRegisters registers;
+    std::string symbol;  // at its instruction pointer
+  };
+  std::vector<VcpuState> vcpus;                // of a VM that did not end by the guest's own wish
+  std::map<std::string, std::uint64_t> exits;  // user-space exits by KVM's reason
+  std::uint64_t collected_writes = 0;          // accesses that came along with the exit of another
   struct Window {
     std::uint64_t reads = 0;
     std::uint64_t writes = 0;
   };
   std::map<std::string, Window> windows;  // accesses by device
-  std::vector<std::string> console;       // the last lines
+  std::vector<virtio::DeviceReport> devices;
+  std::vector<std::string> console;  // the last lines
 
   std::string to_json() const;
 };

@@ -61,6 +61,15 @@ std::uint32_t count_virtio(const VmConfig& config, std::span<const DeviceKind* c
       }));
 }
 
+// "disk0", "disk1": the kind and how many of it there are before.
+std::string unique_name(const std::string& kind, const std::vector<std::string>& names) {
+  const auto digits = [&](const std::string& name) { return std::string_view(name).substr(kind.size()); };
+  const auto before = std::count_if(names.begin(), names.end(), [&](const std::string& name) {
+    return name.starts_with(kind) && digits(name).find_first_not_of("0123456789") == std::string_view::npos;
+  });
+  return kind + std::to_string(before);
+}
+
 Kvm open_kvm(const VmConfig& config) {
   return config.kvm_fd >= 0 ? Kvm(config.kvm_fd) : Kvm();
 }
@@ -75,11 +84,13 @@ pci::PciLayout pci_layout() {
 
 // Memory slots come before the interrupt controller and that before vCPUs: the other way round costs
 // milliseconds (docs/architecture.md, "Start").
-Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, const Log& log)
+Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, GuestMemory memory,
+                 const Log& log)
     : log_(log),
-      transport_(checked(config).transport),
+      transport_(config.transport),
+      irqchip_(config.irqchip),
       kvm_(open_kvm(config)),
-      memory_(layout::ram_ranges(config.memory), config.backing),
+      memory_(std::move(memory)),
       end_latch_(memory_,
                  [this] {
                    for (const auto& vcpu : vcpus_) vcpu->stop();
@@ -90,6 +101,10 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
   create_vcpus(config);
   if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_, vm_);
   for (const DeviceConfig& device : config.devices) create_device(device, kinds);
+}
+
+Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, const Log& log)
+    : Machine(config, kinds, GuestMemory(layout::ram_ranges(checked(config).memory), config.backing), log) {
   load(config);
 }
 
@@ -133,6 +148,7 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
   const OptionValues options = OptionValues::parse(device.kind, kind->options, device.options);
   if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&kind->create)) {
     platform_devices_.push_back((*platform)(options, context_));
+    platform_names_.push_back(unique_name(device.kind, platform_names_));
     nodes_.push_back(platform_devices_.back()->acpi_node());
   } else {
     attach(std::get<DeviceKind::VirtioFactory>(kind->create)(options, context_), device.kind);
@@ -141,6 +157,7 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
 
 void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name) {
   const virtio::TransportContext context{memory_, mmio_, vm_, log_};
+  transport_names_.push_back(unique_name(name, transport_names_));
   if (pci_) {
     auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), name, vm_);
     pci_->add(*transport);
@@ -167,6 +184,7 @@ void Machine::load(const VmConfig& config) {
   };
   tables.cmos_clock_present = has("cmos");
   tables.power_block = has("power");
+  tables.pm_timer = has("testdev");
   if (pci_) {
     tables.mcfg = {.base = layout::ecam_begin, .first_bus = 0, .last_bus = 0};
     nodes_.push_back(pci_->acpi_node());
@@ -187,6 +205,12 @@ void Machine::load(const VmConfig& config) {
 bool Machine::press_power_button() {
   return std::any_of(platform_devices_.begin(), platform_devices_.end(),
                      [](const auto& device) { return device->press_power_button(); });
+}
+
+std::vector<virtio::DeviceReport> Machine::device_reports() const {
+  std::vector<virtio::DeviceReport> reports;
+  for (const auto& transport : transports_) reports.push_back(transport->report());
+  return reports;
 }
 
 void Machine::stop_devices(int give_up_fd) {

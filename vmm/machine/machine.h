@@ -4,6 +4,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "vmm/base/console_hub.h"
@@ -14,6 +16,7 @@
 #include "vmm/kvm/kvm_vm.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/end_latch.h"
+#include "vmm/machine/state.h"
 #include "vmm/machine/vm_config.h"
 #include "vmm/pci/pci_bus.h"
 #include "vmm/virtio/virtio_core.h"
@@ -27,6 +30,10 @@ class Machine {
   // Makes everything, in KVM's cheap order, and loads the kernel. log outlives it. Throws ConfigError,
   // HostError.
   Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, const Log& log);
+  // Makes the successor of a machine with the same configuration; paused. Throws also ConfigError (key state)
+  // where the state is damaged or another machine's.
+  Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, MachineState state,
+          const Log& log);
 
   ConsoleHub& console() { return console_; }
   EndLatch& end_latch() { return end_latch_; }
@@ -39,8 +46,21 @@ class Machine {
   // When no vCPU runs any more: lets the devices finish their output, waiting for slow readers only until
   // give_up_fd is readable, and takes their queues back.
   void stop_devices(int give_up_fd);
+  std::vector<virtio::DeviceReport> device_reports() const;
+
+  // While no vCPU runs: takes the queues back from the devices and holds all interrupts, so that nothing of
+  // the machine changes any more; resume undoes that. A second call does nothing.
+  void pause();
+  void resume();
+  bool paused() const { return paused_; }
+  // All of a paused machine but its memory.
+  void fields(StateVisitor& visitor);
+  // The end of a paused machine.
+  GuestMemory take_memory() { return std::move(memory_); }
 
  private:
+  Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, GuestMemory memory,
+          const Log& log);
   std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config, std::span<const DeviceKind* const> kinds);
   void create_vcpus(const VmConfig& config);
   void create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
@@ -49,6 +69,8 @@ class Machine {
 
   const Log& log_;
   Transport transport_;
+  Irqchip irqchip_;
+  bool paused_ = false;
   ConsoleHub console_;
   Kvm kvm_;
   GuestMemory memory_;
@@ -61,7 +83,9 @@ class Machine {
   DeviceContext context_;
   std::optional<pci::PciBus> pci_;
   std::vector<std::unique_ptr<PlatformDevice>> platform_devices_;
+  std::vector<std::string> platform_names_;  // of each: its kind, and which of them it is
   std::vector<std::unique_ptr<virtio::Transport>> transports_;
+  std::vector<std::string> transport_names_;
   std::vector<acpi::Aml> nodes_;
   LoadedKernel kernel_;
 };

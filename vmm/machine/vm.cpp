@@ -15,7 +15,9 @@
 #include "vmm/base/errors.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/state.h"
 #include "vmm/machine/machine.h"
+#include "vmm/machine/symbols.h"
 
 namespace hum {
 namespace {
@@ -32,21 +34,29 @@ Fd make_timer() {
 }  // namespace
 
 struct Vm::Parts {
-  Parts(VmConfig given, std::span<const DeviceKind* const> kinds, Log sink)
-      : config(std::move(given)), log(std::move(sink)), machine(config, kinds, log) {
+  Parts(VmConfig given, std::span<const DeviceKind* const> kinds, std::optional<MachineState> state, Log sink)
+      : config(std::move(given)),
+        log(std::move(sink)),
+        machine(state ? Machine(config, kinds, std::move(*state), log) : Machine(config, kinds, log)) {
     if (!config.record.empty()) record_file.emplace(config.record);
+    if (!config.symbols.empty()) symbols.emplace(config.symbols);
     record.kernel = config.kernel_name.empty() ? config.boot.kernel_path : config.kernel_name;
     record.boot_protocol = to_string(machine.kernel().protocol);
     if (!machine.kernel().digest.empty()) record.kernel_digest = "sha256:" + machine.kernel().digest;
   }
 
+  void run();
   void run_vcpu(Vcpu& vcpu);
+  void join_vcpus();
+  bool ended() { return machine.end_latch().get().cause != EndCause::running; }
   void keep_record();
+  void fill_in_registers();
   void fill_in_end();
 
   VmConfig config;
   Log log;
   std::optional<RecordFile> record_file;
+  std::optional<SymbolFile> symbols;
   Machine machine;
   EndRecord record;
   Fd patience = make_timer();
@@ -57,6 +67,20 @@ struct Vm::Parts {
   bool running = false;  // since start
   bool finished = false;
 };
+
+void Vm::Parts::run() {
+  assert(threads.empty());
+  machine.resume();
+  for (const auto& vcpu : machine.vcpus()) {
+    vcpu->resume();
+    threads.push_back(start_thread("vcpu" + std::to_string(vcpu->id()), [this, &vcpu] { run_vcpu(*vcpu); }));
+  }
+}
+
+void Vm::Parts::join_vcpus() {
+  for (std::thread& thread : threads) thread.join();
+  threads.clear();
+}
 
 void Vm::Parts::run_vcpu(Vcpu& vcpu) {
   EndLatch& latch = machine.end_latch();
@@ -89,6 +113,32 @@ void Vm::Parts::keep_record() {
   }
 }
 
+// Only for a VM that failed: reading the registers and above all the symbols takes time that a guest test
+// which ends by itself need not spend.
+void Vm::Parts::fill_in_registers() {
+  std::vector<std::uint64_t> addresses;
+  for (const auto& vcpu : machine.vcpus()) {
+    const std::optional<CpuRegisters> registers = vcpu->registers();
+    if (!registers) continue;
+    record.vcpus.push_back({vcpu->id(), *registers, {}});
+    addresses.push_back(registers->instruction_pointer);
+  }
+  std::vector<std::string> names(addresses.size());
+  try {
+    names = symbols ? symbols->describe(addresses) : SymbolFile(config.boot.kernel_path).describe(addresses);
+  } catch (const std::exception& error) {  // the kernel's file may be gone
+    log.info(error.what());
+  }
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    EndRecord::VcpuState& vcpu = record.vcpus[i];
+    vcpu.symbol = std::move(names[i]);
+    if (vcpu.id != failed_vcpu) continue;
+    record.ended_vcpu = vcpu.id;
+    record.instruction_pointer = vcpu.registers.instruction_pointer;
+    record.symbol = vcpu.symbol;
+  }
+}
+
 void Vm::Parts::fill_in_end() {
   const EndLatch::End end = machine.end_latch().get();
   record.cause = end.cause;
@@ -96,11 +146,7 @@ void Vm::Parts::fill_in_end() {
   record.guest_exit_code = end.guest_exit_code;
   const std::chrono::duration<double> lived = std::chrono::steady_clock::now() - started;
   record.duration_seconds = lived.count();
-  const bool failed = end.cause == EndCause::triple_fault || end.cause == EndCause::internal_error;
-  if (failed && failed_vcpu) {
-    record.ended_vcpu = *failed_vcpu;
-    record.instruction_pointer = machine.vcpus()[*failed_vcpu]->instruction_pointer();
-  }
+  if (!is_orderly(end.cause)) fill_in_registers();
   for (const auto& vcpu : machine.vcpus()) {
     for (std::size_t i = 0; i < Vcpu::exit_names.size(); ++i)
       record.exits[std::string(Vcpu::exit_names[i])] += vcpu->exits(static_cast<Vcpu::Exit>(i));
@@ -111,11 +157,15 @@ void Vm::Parts::fill_in_end() {
       record.windows[count.name].reads += count.reads;
       record.windows[count.name].writes += count.writes;
     }
+  record.devices = machine.device_reports();
   record.console = machine.console().last_lines(console_lines_kept);
 }
 
 Vm::Vm(VmConfig config, std::span<const DeviceKind* const> kinds, Log log)
-    : parts_(std::make_unique<Parts>(std::move(config), kinds, std::move(log))) {}
+    : parts_(std::make_unique<Parts>(std::move(config), kinds, std::nullopt, std::move(log))) {}
+
+Vm::Vm(VmConfig config, std::span<const DeviceKind* const> kinds, MachineState state, Log log)
+    : parts_(std::make_unique<Parts>(std::move(config), kinds, std::move(state), std::move(log))) {}
 
 Vm::~Vm() {
   if (!parts_->running) return;
@@ -133,10 +183,12 @@ void Vm::start() {
   parts_->keep_record();
   parts_->started = std::chrono::steady_clock::now();
   parts_->running = true;
+  resume();
+}
+
+void Vm::resume() {
   try {
-    for (const auto& vcpu : parts_->machine.vcpus())
-      parts_->threads.push_back(
-          start_thread("vcpu" + std::to_string(vcpu->id()), [this, &vcpu] { parts_->run_vcpu(*vcpu); }));
+    parts_->run();
   } catch (const std::exception& error) {
     end(EndCause::host_error, error.what());
     wait();
@@ -144,17 +196,49 @@ void Vm::start() {
   }
 }
 
+bool Vm::pause() {
+  if (parts_->machine.paused()) return !parts_->ended();
+  for (const auto& vcpu : parts_->machine.vcpus()) vcpu->pause();
+  parts_->join_vcpus();
+  if (parts_->ended()) return false;
+  parts_->machine.pause();
+  return true;
+}
+
+std::vector<std::byte> Vm::save() {
+  assert(parts_->machine.paused());
+  return state_of(parts_->machine);
+}
+
+std::optional<MachineState> Vm::hand_over() {
+  if (!pause()) return {};
+  MachineState state{save(), parts_->machine.take_memory()};
+  parts_->finished = true;
+  parts_->running = false;
+  return state;
+}
+
 const EndRecord& Vm::wait(int give_up_fd) {
   if (parts_->finished) return parts_->record;
   pollfd ended{.fd = end_fd(), .events = POLLIN, .revents = 0};
   while (::poll(&ended, 1, -1) < 0 && errno == EINTR) {
   }
-  for (std::thread& thread : parts_->threads) thread.join();
+  parts_->join_vcpus();
   parts_->fill_in_end();
   parts_->keep_record();
   const itimerspec later{.it_interval = {}, .it_value = {.tv_sec = output_patience, .tv_nsec = 0}};
   ::timerfd_settime(parts_->patience.get(), 0, &later, nullptr);
+  try {
+    parts_->machine.resume();  // of a VM that ended in a pause: devices write what they still have to
+  } catch (const HostError& error) {
+    parts_->log.error(error.what());
+  }
   parts_->machine.stop_devices(give_up_fd >= 0 ? give_up_fd : parts_->patience.get());
+  // What the devices had yet to do may have taken until now, and the record waits for nobody.
+  if (auto devices = parts_->machine.device_reports(); devices != parts_->record.devices) {
+    parts_->record.devices = std::move(devices);
+    parts_->keep_record();
+  }
   parts_->finished = true;
   return parts_->record;
 }

@@ -1,28 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "vmm/base/console_hub.h"
 #include "vmm/base/log.h"
 #include "vmm/machine/end_record.h"
+#include "vmm/machine/state.h"
 #include "vmm/machine/vm_config.h"
 
 namespace hum {
 
 // A virtual machine as a value: Vm vm{config, all_devices()}; vm.start(); vm.wait();
 //
-// The constructor does all that can fail for configuration's sake: memory, devices, kernel. start, wait and
-// the destructor belong to one thread at a time, the owner; end, press_power_button and console may be used
-// from any thread. Several VMs live in one process: there are no globals, no signal handlers and no exit().
-// vCPU threads use one signal (VmConfig::kick_signal) that nothing else in the process may use.
+// The constructor does all that can fail for configuration's sake: memory, devices, kernel. end,
+// press_power_button and console may be used from any thread, all else by one thread at a time, the owner.
+// Several VMs live in one process: there are no globals, no signal handlers and no exit(). vCPU threads use
+// one signal (VmConfig::kick_signal) that nothing else in the process may use.
 class Vm {
  public:
   // Throws ConfigError (a wrong or impossible configuration) and HostError (no KVM, no memory); nothing is
   // left behind then. kinds outlives the VM.
   Vm(VmConfig config, std::span<const DeviceKind* const> kinds, Log log = Log());
+  // The successor of a VM that was handed over, with the same configuration: start lets its guest go on.
+  // Throws also ConfigError (key state) where the state is damaged or another machine's.
+  Vm(VmConfig config, std::span<const DeviceKind* const> kinds, MachineState state, Log log = Log());
   // Ends the VM with cause killed if it still runs.
   ~Vm();
   Vm(const Vm&) = delete;
@@ -33,6 +40,18 @@ class Vm {
 
   // Starts the vCPUs. Once. Throws HostError.
   void start();
+
+  // Stops the guest between two of its instructions: no vCPU runs, no device has a request in flight, no
+  // interrupt is on its way. False if the VM has ended; wait then tells how. Throws HostError.
+  bool pause();
+  // Lets a paused guest go on. Throws HostError; the VM has ended then.
+  void resume();
+  // The state of a paused VM but for its memory (vmm/base/state.h). The VM stays as it is. Throws HostError.
+  std::vector<std::byte> save();
+  // Pauses the VM if it runs and takes its machine out of it; nothing if the VM has ended. What is left has
+  // neither threads nor memory and writes no record: the successor does. Destroy it before the successor is
+  // made, for it holds the locks of its disks. Throws HostError.
+  std::optional<MachineState> hand_over();
 
   // Waits for the end, stops every thread, writes the record, finishes the devices' output, and returns the
   // record. Readers of that output who are behind are waited for until give_up_fd is readable; without one

@@ -29,6 +29,7 @@ struct VmConfig {
   std::vector<DeviceConfig> devices;
   std::string kernel_name;  // what the record calls the kernel; empty: boot.kernel_path
   std::string record;       // path of the end record; empty: none
+  std::string symbols;      // a vmlinux or System.map for the record; empty: what the kernel's own image has
   int kvm_fd = -1;          // an open /dev/kvm that was handed in; -1: open it
   int kick_signal = 0;      // a signal below SIGRTMIN that nothing else in the process uses; 0: SIGSTKFLT
 

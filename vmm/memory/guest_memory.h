@@ -9,6 +9,7 @@
 #include <cstring>
 #include <span>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "vmm/base/fd.h"
@@ -32,12 +33,17 @@ struct MemoryRegion {
 
 // The guest's RAM, and the only bounds check on guest addresses. Immutable once made, so every thread may use
 // it; the guest changes the bytes at any time, so what matters is copied out once and used from the copy.
-// Accesses outside RAM throw GuestError.
+// Accesses outside RAM throw GuestError. Moving it leaves the source without any RAM and the bytes where the
+// host has them.
 class GuestMemory {
  public:
   // Maps RAM for the ranges (page-aligned, in ascending order, apart). Throws HostError.
   explicit GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backing = {});
   ~GuestMemory();
+  GuestMemory(GuestMemory&& other) noexcept
+      : regions_(std::exchange(other.regions_, {})),
+        size_(std::exchange(other.size_, 0)),
+        memfd_(std::move(other.memfd_)) {}
   GuestMemory(const GuestMemory&) = delete;
   GuestMemory& operator=(const GuestMemory&) = delete;
 

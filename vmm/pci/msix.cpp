@@ -65,6 +65,21 @@ void Msix::set_control(std::uint16_t control) {
   for (std::size_t vector = 0; vector < interrupts_.size(); ++vector) apply(vector);
 }
 
+void Msix::hold(bool held) {
+  const std::lock_guard lock(mutex_);
+  held_ = held;
+  for (std::size_t vector = 0; vector < interrupts_.size(); ++vector) apply(vector);
+}
+
+void Msix::fields(StateVisitor& visitor) {
+  const std::span<const std::byte> table = visitor.bytes("table", table_);
+  for (std::size_t at = 0; at < table.size(); ++at)
+    visitor.require((table[at] & ~writable_bits(at % entry_bytes)) == std::byte{0}, "table",
+                    "has bits that do not exist");
+  for (std::size_t vector = 0; vector < interrupts_.size(); ++vector)
+    visitor.section("vector", vector, [&] { interrupts_[vector]->visit_pending(visitor); });
+}
+
 void Msix::read_table(std::uint64_t offset, std::span<std::byte> data) const {
   const std::lock_guard lock(mutex_);
   if (offset > table_.size() || data.size() > table_.size() - offset) return;
@@ -103,7 +118,7 @@ void Msix::apply(std::size_t vector) {
   const std::byte* const entry = table_.data() + vector * entry_bytes;
   interrupts_[vector]->configure(
       {load_le({entry + entry_address, 8}), static_cast<std::uint32_t>(load_le({entry + entry_data, 4}))},
-      masked(vector));
+      held_ || masked(vector));
 }
 
 }  // namespace hum::pci

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "vmm/base/state.h"
 #include "vmm/bus/interrupts.h"
 
 namespace hum::pci {
@@ -38,6 +39,12 @@ class Msix {
 
   // The control word was written.
   void set_control(std::uint16_t control);
+
+  // While held, no vector is delivered: what is triggered stays pending. Once hold has returned, what was
+  // triggered before has arrived.
+  void hold(bool held);
+  // The table and what is pending; the control word is the function's. Visited while held.
+  void fields(StateVisitor& visitor);
   bool enabled() const { return enabled_.load(std::memory_order_relaxed); }
 
   // The table and the pending bits, by offset from the start of each.
@@ -58,6 +65,7 @@ class Msix {
   mutable std::mutex mutex_;  // guards the table and the masks
   std::vector<std::byte> table_;
   bool all_masked_ = false;
+  bool held_ = false;
   std::atomic<bool> enabled_ = false;
   std::vector<std::unique_ptr<MsiInterrupt>> interrupts_;
 };

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "vmm/base/endian.h"
+#include "vmm/base/state_testing.h"
 #include "vmm/base/testing.h"
 #include "vmm/pci/fake_msi.h"
 
@@ -198,6 +199,41 @@ TEST_CASE("random accesses to the table stay inside") {
   }
   table.msix.set_control(0);
   for (const auto* interrupt : table.msi.interrupts) CHECK(interrupt->masked);
+}
+
+TEST_CASE("vectors that are held do not deliver until they are released") {
+  Table table(2);
+  table.program(0, 0xfee01000, 0x41);
+  table.mask(0, false);
+  table.msix.set_control(enable);
+  table.msix.hold(true);
+  table.msix.trigger(0);
+  CHECK(table.msi.interrupts[0]->delivered() == 0);
+  table.msix.set_control(enable);
+  table.mask(0, false);
+  CHECK(table.msi.interrupts[0]->delivered() == 0);
+  CHECK(table.pending() == 0);  // the guest sees nothing of it
+  table.msix.hold(false);
+  CHECK(table.msi.interrupts[0]->delivered() == 1);
+}
+
+TEST_CASE("the state of MSI-X goes on in another function, and a damaged one changes nothing") {
+  Table source(3);
+  Table fresh(3);
+  source.program(1, 0xfee02000, 0x55);
+  source.mask(1, false);
+  source.msix.set_control(enable);
+  source.msix.trigger(0);
+  source.msix.hold(true);
+  source.msix.trigger(1);
+  fresh.msix.hold(true);
+  CHECK(hum::testing::mistakes_in_fields(source.msix, fresh.msix) == "");
+  fresh.msix.set_control(enable);
+  CHECK(fresh.pending() == 1);
+  fresh.msix.hold(false);
+  CHECK(fresh.msi.interrupts[1]->delivered() == 1);
+  CHECK(fresh.msi.interrupts[1]->message == MsiMessage{0xfee02000, 0x55});
+  CHECK(fresh.msi.interrupts[2]->delivered() == 0);
 }
 
 }  // namespace

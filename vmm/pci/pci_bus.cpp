@@ -131,6 +131,14 @@ void PciBus::write_data_port(std::uint64_t offset, std::span<const std::byte> da
   if (const auto address = selected_address(selected_, offset, data.size())) write_config(*address, data);
 }
 
+void PciBus::fields(StateVisitor& visitor) {
+  const std::uint32_t selected = visitor.number("address", selected_);
+  visitor.require((selected & ~address_bits) == 0, "address", "has bits that do not exist");
+  if (visitor.flag("collected", collected_))
+    visitor.afterwards([this] { collector_.collect_writes(port_address, 4); });
+  visitor.section("bridge", [&] { host_bridge_.fields(visitor); });
+}
+
 acpi::Aml PciBus::acpi_node() const {
   using namespace acpi;
   const bool wide = layout_.mmio64_first <= layout_.mmio64_last;

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "vmm/acpi/aml.h"
+#include "vmm/base/state.h"
 #include "vmm/bus/address_decoder.h"
 #include "vmm/bus/register_window.h"
 #include "vmm/bus/write_collector.h"
@@ -41,6 +42,9 @@ class PciBus {
   // keeps them. Returns the device number. Before vCPUs run; the function outlives them. Throws ConfigError
   // when the bus or the address windows are full.
   unsigned add(PciFunction& function);
+
+  // Of the bus and its host bridge; the functions that were added are visited by their owners.
+  void fields(StateVisitor& visitor);
 
   // The root bridge and the reservation of ECAM, for \_SB.
   acpi::Aml acpi_node() const;

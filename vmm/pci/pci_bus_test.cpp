@@ -8,6 +8,7 @@
 
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/state_testing.h"
 #include "vmm/base/testing.h"
 #include "vmm/bus/fake_write_collector.h"
 
@@ -301,6 +302,40 @@ TEST_CASE("random accesses to configuration space do no harm") {
       decoder.write(address, bytes);
   }
   CHECK(machine.read<std::uint32_t>(Machine::config(1, 0)) == 0x10411af4);
+}
+
+TEST_CASE("a function's configuration goes on in another machine, and a damaged one changes nothing") {
+  Machine source;
+  Machine next;
+  Plain plain;
+  Plain fresh;
+  source.bus.add(plain);
+  next.bus.add(fresh);
+  source.write<std::uint16_t>(Machine::config(1, 4), 2);
+  source.write<std::uint32_t>(Machine::config(1, 0x10), 0xc0020000);
+  source.write<std::uint8_t>(Machine::config(1, 0x3c), 9);
+  CHECK(hum::testing::mistakes_in_fields(plain, fresh) == "");
+  CHECK(next.read<std::uint64_t>(0xc0020008) == 8);
+  CHECK(next.read<std::uint8_t>(Machine::config(1, 0x3c)) == 9);
+}
+
+TEST_CASE("the configuration of another function is refused") {
+  Plain small;
+  Plain large(0x10000);
+  small.assign_bar(0, 0xc0008000);  // which the larger one cannot have
+  const auto state = state_of(small);
+  CHECK_THROWS_AS(restore(large, state), ConfigError);
+}
+
+TEST_CASE("the bus goes on with the address of port 0xcf8, whose writes are collected again") {
+  Machine source;
+  Machine next;
+  source.out<std::uint32_t>(0xcf8, 0x80000804);
+  source.write<std::uint16_t>(Machine::config(0, 4), 6);
+  CHECK(hum::testing::mistakes_in_fields(source.bus, next.bus) == "");
+  CHECK(next.in<std::uint32_t>(0xcf8) == 0x80000804);
+  CHECK(next.read<std::uint16_t>(Machine::config(0, 4)) == 6);
+  CHECK_FALSE(next.collector.asked.empty());
 }
 
 }  // namespace

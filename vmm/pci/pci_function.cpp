@@ -60,6 +60,14 @@ void PciFunction::attach(AddressDecoder& mmio) {
   update_decoding();
 }
 
+void PciFunction::fields(StateVisitor& visitor) {
+  const std::span<const std::byte> then = visitor.bytes("config", config_);
+  for (std::size_t at = 0; at < config_.size(); ++at)
+    visitor.require(((then[at] ^ config_[at]) & ~writable_[at]) == std::byte{0}, "config",
+                    "is that of another function");
+  visitor.afterwards([this] { update_decoding(); });
+}
+
 std::uint32_t PciFunction::add_capability(std::uint8_t id, std::span<const std::byte> body,
                                           std::span<const std::byte> writable) {
   const std::uint32_t at = next_capability_;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vmm/base/endian.h"
+#include "vmm/base/state.h"
 #include "vmm/bus/address_decoder.h"
 #include "vmm/bus/register_window.h"
 
@@ -69,6 +70,9 @@ class PciFunction {
 
   // Where BARs answer from now on. mmio outlives the function.
   void attach(AddressDecoder& mmio);
+
+  // Configuration space. What is read back must be that of the same function: only writable bits may differ.
+  void fields(StateVisitor& visitor);
 
  protected:
   // Reads a field of configuration space.

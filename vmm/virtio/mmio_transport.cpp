@@ -68,6 +68,25 @@ void MmioTransport::stop() {
   core_.stop();
 }
 
+// The pin is held and released with all the others of its controller.
+void MmioTransport::pause() {
+  const std::lock_guard lock(mutex_);
+  core_.pause();
+}
+
+void MmioTransport::resume() {
+  const std::lock_guard lock(mutex_);
+  core_.resume();
+}
+
+void MmioTransport::fields(StateVisitor& visitor) {
+  visitor.number("interrupt-status", interrupt_status_, interrupt_used | interrupt_changed);
+  visitor.number("offered-word", offered_word_);
+  visitor.number("driver-word", driver_word_);
+  visitor.number("selected-queue", selected_queue_);
+  core_.fields(visitor);
+}
+
 acpi::Aml MmioTransport::acpi_node(unsigned number) const {
   using namespace acpi;
   const auto bytes = static_cast<std::uint32_t>(window_bytes);

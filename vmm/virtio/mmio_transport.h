@@ -31,6 +31,10 @@ class MmioTransport final : public Transport, private RegisterWindow, private Vi
 
   void flush(int give_up_fd) override;
   void stop() override;
+  DeviceReport report() const override { return core_.report(); }
+  void pause() override;
+  void resume() override;
+  void fields(StateVisitor& visitor) override;
 
   std::uint32_t base() const { return base_; }
   std::uint32_t pin() const { return pin_; }

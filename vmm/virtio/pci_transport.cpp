@@ -167,6 +167,37 @@ void PciTransport::stop() {
   core_.stop();
 }
 
+// Interrupts are held last and released first, so that the device's last one counts, and its first one too.
+void PciTransport::pause() {
+  const std::lock_guard lock(mutex_);
+  core_.pause();
+  msix_.hold(true);
+}
+
+void PciTransport::resume() {
+  const std::lock_guard lock(mutex_);
+  msix_.hold(false);
+  core_.resume();
+}
+
+void PciTransport::fields(StateVisitor& visitor) {
+  PciFunction::fields(visitor);
+  visitor.section("msix", [&] { msix_.fields(visitor); });
+  visitor.afterwards([this] { msix_.set_control(config<std::uint16_t>(msix_at_ + 2)); });
+  visitor.number("interrupt-status", interrupt_status_, isr_used | isr_changed);
+  const auto vector = [&](std::string_view name, std::atomic<std::uint16_t>& value) {
+    const std::uint16_t then = visitor.number(name, value);
+    visitor.require(checked_vector(then) == then, name, "is no vector of this device");
+  };
+  vector("config-vector", config_vector_);
+  for (std::size_t queue = 0; queue < queue_vectors_.size(); ++queue)
+    vector("vector" + std::to_string(queue), queue_vectors_[queue]);
+  visitor.number("offered-word", offered_word_);
+  visitor.number("driver-word", driver_word_);
+  visitor.number("selected-queue", selected_queue_);
+  core_.fields(visitor);
+}
+
 void PciTransport::read_config(std::uint32_t offset, std::span<std::byte> data) {
   PciFunction::read_config(offset, data);
   if (const auto at = peek(offset, data.size())) read(at->offset, data.first(at->bytes));

@@ -34,6 +34,10 @@ class PciTransport final : public Transport,
 
   void flush(int give_up_fd) override;
   void stop() override;
+  DeviceReport report() const override { return core_.report(); }
+  void pause() override;
+  void resume() override;
+  void fields(StateVisitor& visitor) override;
 
   void read_config(std::uint32_t offset, std::span<std::byte> data) override;
   void write_config(std::uint32_t offset, std::span<const std::byte> data) override;

@@ -40,6 +40,9 @@ class FakePins final : public IrqPins {
 
   Interrupt& pin(std::uint32_t number) override { return pins_.at(number); }
   std::uint32_t allocate() override { return next_++; }
+  void set_level(std::uint32_t, bool) override {}
+  void hold(bool) override {}
+  void fields(StateVisitor&) override {}
   const Pin& fake(std::uint32_t number) const { return pins_.at(number); }
 
  private:
@@ -122,12 +125,13 @@ class FakeDevice final : public VirtioDevice {
     state_.queues = std::move(queues);
     state_.events = &events;
   }
-  void deactivate() override {
-    if (!std::exchange(state_.active, false)) return;
+  std::vector<ActiveQueue> suspend() override {
+    if (!std::exchange(state_.active, false)) return {};
     if (state_.on_deactivate) state_.on_deactivate();
     ++state_.deactivations;
-    state_.queues.clear();
+    return std::exchange(state_.queues, {});
   }
+  void fields(StateVisitor& visitor) override { visitor.number("features", state_.driver_features); }
   void flush(int /*give_up_fd*/) override { ++state_.flushes; }
 
  private:

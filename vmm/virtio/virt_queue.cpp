@@ -58,8 +58,15 @@ struct VirtQueue::Descriptor {
   le16 next;
 };
 
-VirtQueue::VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::function<void()> interrupt)
-    : memory_(memory), layout_(layout), interrupt_(std::move(interrupt)) {
+VirtQueue::VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::function<void()> interrupt,
+                     std::uint16_t position)
+    : memory_(memory),
+      layout_(layout),
+      interrupt_(std::move(interrupt)),
+      next_available_(position),
+      known_available_(position),
+      next_used_(position),
+      published_used_(position) {
   const std::uint64_t size = layout.size;
   if (!std::has_single_bit(size) || size > 32768) throw GuestError("the queue's size is not a power of two");
   descriptors_ = locate(memory, {layout.descriptors, descriptor_size * size}, 16);
@@ -88,6 +95,8 @@ bool VirtQueue::pop(DescriptorChain& chain) {
   chain.writable_bytes = 0;
   walk(chain);
   ++next_available_;
+  last_popped_bytes_ = chain.readable_bytes;
+  counters_->bytes_from_guest.add(last_popped_bytes_);
   return true;
 }
 
@@ -148,6 +157,7 @@ void VirtQueue::append(DescriptorChain& chain, const Descriptor& descriptor) con
 
 void VirtQueue::undo_pop() {
   --next_available_;
+  counters_->bytes_from_guest.take_back(last_popped_bytes_);
 }
 
 void VirtQueue::push(std::uint16_t head, std::uint32_t written) {
@@ -155,6 +165,8 @@ void VirtQueue::push(std::uint16_t head, std::uint32_t written) {
   store<std::uint32_t>(element, head);
   store<std::uint32_t>(element + 4, written);
   ++next_used_;
+  counters_->requests.add();
+  counters_->bytes_to_guest.add(written);
 }
 
 void VirtQueue::publish() {
@@ -164,7 +176,9 @@ void VirtQueue::publish() {
   full_fence();
   const bool wanted = wants_interrupt();
   published_used_ = next_used_;
-  if (wanted) interrupt_();
+  if (!wanted) return;
+  counters_->interrupts.add();
+  interrupt_();
 }
 
 // 2.7.7, 2.7.8: with EVENT_IDX, if the element used_event is among those now published.

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "vmm/base/counter.h"
 #include "vmm/base/endian.h"
 #include "vmm/memory/guest_memory.h"
 
@@ -21,6 +22,15 @@ struct DescriptorChain {
   std::vector<iovec> writable;  // device to driver
   std::uint64_t readable_bytes = 0;
   std::uint64_t writable_bytes = 0;
+};
+
+// What has gone through a queue, over all of its activations. Counted by the thread that has the queue.
+struct QueueCounters {
+  Counter requests;  // given back
+  Counter bytes_from_guest;
+  Counter bytes_to_guest;
+  Counter notifications;
+  Counter interrupts;
 };
 
 // Where the driver has put one queue, and how it is used.
@@ -38,8 +48,15 @@ struct QueueLayout {
 class VirtQueue {
  public:
   // interrupt raises the queue's interrupt, from any thread, without a lock. memory outlives the queue.
-  // Throws GuestError if a ring is misaligned (descriptors 16, available 2, used 4) or not in RAM whole.
-  VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::function<void()> interrupt);
+  // position is next_available() of the queue that this one goes on from, which had no request with the
+  // device. Throws GuestError if a ring is misaligned (descriptors 16, available 2, used 4) or not in RAM
+  // whole.
+  VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::function<void()> interrupt,
+            std::uint16_t position = 0);
+
+  // From now on counts there; the counters outlive the queue.
+  void count_in(QueueCounters& counters) { counters_ = &counters; }
+  QueueCounters& counters() { return *counters_; }
 
   const QueueLayout& layout() const { return layout_; }
   std::uint16_t next_available() const { return next_available_; }
@@ -98,11 +115,14 @@ class VirtQueue {
   std::byte* descriptors_ = nullptr;  // the rings on the host: RAM stays mapped as long as memory_
   std::byte* available_ = nullptr;
   std::byte* used_ = nullptr;
-  std::uint16_t next_available_ = 0;
-  std::uint16_t known_available_ = 0;  // the driver's index when it was last read
-  std::uint16_t next_used_ = 0;        // of the next element to fill
-  std::uint16_t published_used_ = 0;   // what the driver has been shown
+  std::uint16_t next_available_;
+  std::uint16_t known_available_;  // the driver's index when it was last read
+  std::uint16_t next_used_;        // of the next element to fill
+  std::uint16_t published_used_;   // what the driver has been shown
   bool kicks_enabled_ = true;
+  std::uint64_t last_popped_bytes_ = 0;  // to be read by the device
+  QueueCounters own_counters_;
+  QueueCounters* counters_ = &own_counters_;
 };
 
 }  // namespace hum::virtio

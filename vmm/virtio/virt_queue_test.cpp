@@ -50,6 +50,25 @@ TEST_CASE("a request arrives with its buffers in order and goes back with its le
   CHECK_FALSE(pair.device.pop(pair.chain));
 }
 
+TEST_CASE("what goes through a queue is counted, one that was undone only when it comes again") {
+  QueuePair pair(8);
+  QueueCounters counters;
+  pair.device.count_in(counters);
+  const std::uint16_t head = pair.driver.add({{data_at, 16}, {data_at + 4096, 100, true}});
+  REQUIRE(pair.device.pop(pair.chain));
+  pair.device.undo_pop();
+  CHECK(counters.bytes_from_guest.get() == 0);
+  REQUIRE(pair.device.pop(pair.chain));
+  pair.device.push(head, 42);
+  CHECK(counters.interrupts.get() == 0);
+  pair.device.publish();
+  pair.device.publish();
+  CHECK(counters.requests.get() == 1);
+  CHECK(counters.bytes_from_guest.get() == 16);
+  CHECK(counters.bytes_to_guest.get() == 42);
+  CHECK(counters.interrupts.get() == 1);
+}
+
 TEST_CASE("requests may be given back in another order") {
   QueuePair pair(4);
   const std::uint16_t first = pair.driver.add({{data_at, 16}});
@@ -332,6 +351,30 @@ TEST_CASE("no kick and no interrupt is lost between two threads") {
   kick.signal();
   device_thread.join();
   CHECK(received == total);
+}
+
+TEST_CASE("a queue goes on at the position where another one was handed back") {
+  QueuePair pair(8);
+  for (int i = 0; i < 3; ++i) {
+    pair.driver.add({{data_at, 16, true}});
+    REQUIRE(pair.device.pop(pair.chain));
+    pair.device.push(pair.chain.head, 1);
+    pair.device.publish();
+    CHECK(pair.driver.take_used());
+  }
+  unsigned interrupts = 0;
+  VirtQueue next(pair.memory, pair.device.layout(), [&] { ++interrupts; }, pair.device.next_available());
+  CHECK(next.next_available() == 3);
+  CHECK(next.next_used() == 3);
+  DescriptorChain chain;
+  CHECK_FALSE(next.pop(chain));
+  const std::uint16_t head = pair.driver.add({{data_at, 16, true}});
+  REQUIRE(next.pop(chain));
+  CHECK(chain.head == head);
+  next.push(head, 5);
+  next.publish();
+  CHECK(interrupts == 1);
+  CHECK(pair.driver.take_used() == UsedElement{head, 5});
 }
 
 }  // namespace

@@ -120,23 +120,28 @@ void VirtioCore::write_config(std::uint64_t offset, std::span<const std::byte> d
   device_->write_config(static_cast<std::uint32_t>(offset), data);
 }
 
+QueueLayout VirtioCore::layout_of(const Queue& queue, std::uint64_t features) const {
+  return {queue.size,
+          {queue.descriptors},
+          {queue.available},
+          {queue.used},
+          (features & feature_event_idx) != 0,
+          (features & feature_indirect_desc) != 0};
+}
+
 void VirtioCore::activate() {
   try {
     std::vector<ActiveQueue> active;
     for (std::uint16_t index = 0; index < queue_count(); ++index) {
-      const Slot& slot = queues_[index];
+      Slot& slot = queues_[index];
       if (!slot.queue.enabled) continue;
       slot.kick.drain();
-      const QueueLayout layout{slot.queue.size,
-                               {slot.queue.descriptors},
-                               {slot.queue.available},
-                               {slot.queue.used},
-                               (accepted_ & feature_event_idx) != 0,
-                               (accepted_ & feature_indirect_desc) != 0};
-      active.push_back(
-          {index,
-           std::make_unique<VirtQueue>(memory_, layout, [this, index] { port_.interrupt_queue(index); }),
-           slot.kick.fd()});
+      active.push_back({index,
+                        std::make_unique<VirtQueue>(
+                            memory_, layout_of(slot.queue, accepted_),
+                            [this, index] { port_.interrupt_queue(index); }, slot.position),
+                        slot.kick.fd()});
+      active.back().queue->count_in(slot.counters);
     }
     device_->activate(accepted_, std::move(active), *this);
   } catch (const GuestError& error) {
@@ -154,12 +159,15 @@ void VirtioCore::reset() {
   unbind_kicks();
   device_->deactivate();
   active_ = false;
+  paused_ = false;
   status_ = 0;
   accepted_ = 0;
   accepted_unknown_ = false;
   needs_reset_.store(false, std::memory_order_release);
-  for (std::uint16_t index = 0; index < queue_count(); ++index)
+  for (std::uint16_t index = 0; index < queue_count(); ++index) {
     queues_[index].queue = {.size = largest_size(index)};
+    queues_[index].position = 0;
+  }
 }
 
 void VirtioCore::bind_kicks() {
@@ -183,6 +191,69 @@ void VirtioCore::rebind_kicks() {
 
 void VirtioCore::flush(int give_up_fd) {
   if (active_) device_->flush(give_up_fd);
+}
+
+DeviceReport VirtioCore::report() const {
+  DeviceReport report{
+      .name = name_, .broken_rings = complaints_.load(), .queues = {}, .counters = device_->report()};
+  for (std::uint16_t index = 0; index < queue_count(); ++index) {
+    const QueueCounters& counted = queues_[index].counters;
+    const DeviceReport::Queue queue{index,
+                                    counted.requests.get(),
+                                    counted.bytes_from_guest.get(),
+                                    counted.bytes_to_guest.get(),
+                                    counted.notifications.get(),
+                                    counted.interrupts.get()};
+    if (queue != DeviceReport::Queue{.index = index}) report.queues.push_back(queue);
+  }
+  return report;
+}
+
+// A device that needs a reset does not get its queues again.
+void VirtioCore::pause() {
+  if (!std::exchange(active_, false)) return;
+  unbind_kicks();
+  for (const ActiveQueue& each : device_->suspend())
+    queues_[each.index].position = each.queue->next_available();
+  paused_ = !needs_reset_.load(std::memory_order_acquire);
+}
+
+void VirtioCore::resume() {
+  if (std::exchange(paused_, false)) activate();
+}
+
+void VirtioCore::fields(StateVisitor& visitor) {
+  visitor.same("type", device_->type());
+  const std::uint8_t status = visitor.number("status", status_, driver_bits);
+  const std::uint64_t accepted = visitor.number("features", accepted_);
+  const bool unknown = visitor.flag("unknown-features", accepted_unknown_);
+  visitor.require(!(status & status_features_ok) ||
+                      ((accepted & ~offered_) == 0 && (accepted & feature_version_1) != 0 && !unknown),
+                  "features", "are not those that this device offers");
+  const bool broken = visitor.flag("needs-reset", needs_reset_);
+  const bool live = visitor.flag("live", paused_);
+  visitor.require(!live || ((status & status_driver_ok) && (status & status_features_ok) && !broken), "live",
+                  "does not go with the device's status");
+  visitor.number("generation", generation_);
+  for (std::uint16_t index = 0; index < queue_count(); ++index)
+    visitor.section("queue", index, [&] {
+      Slot& slot = queues_[index];
+      Queue queue;
+      queue.size = visitor.number("size", slot.queue.size, largest_size(index));
+      visitor.require(std::has_single_bit(queue.size), "size", "is not a power of two");
+      queue.enabled = visitor.flag("enabled", slot.queue.enabled);
+      queue.descriptors = visitor.number("descriptors", slot.queue.descriptors);
+      queue.available = visitor.number("available", slot.queue.available);
+      queue.used = visitor.number("used", slot.queue.used);
+      const std::uint16_t position = visitor.number("position", slot.position);
+      if (!live || !queue.enabled) return;
+      try {
+        const VirtQueue check(memory_, layout_of(queue, accepted), {}, position);
+      } catch (const GuestError& error) {
+        visitor.refuse("enabled", error.what());
+      }
+    });
+  visitor.section("device", [&] { device_->fields(visitor); });
 }
 
 // 2.5.1: the driver sees another generation before it learns of the change.

@@ -37,6 +37,13 @@ class Transport {
   // VirtioDevice::flush), stop takes the queues back from it. Any thread.
   virtual void flush(int give_up_fd) = 0;
   virtual void stop() = 0;
+  virtual DeviceReport report() const = 0;  // any thread
+
+  // While vCPUs stand still: pause takes the queues back from the device and holds its interrupts, resume
+  // undoes both. fields is visited in between.
+  virtual void pause() = 0;
+  virtual void resume() = 0;
+  virtual void fields(StateVisitor& visitor) = 0;
 };
 
 // Bits of the device status (virtio 1.2, 2.1).
@@ -111,18 +118,27 @@ class VirtioCore final : private DeviceEvents {
 
   void flush(int give_up_fd);
   void stop() { reset(); }
+  DeviceReport report() const;
+
+  // See Transport.
+  void pause();
+  void resume();
+  void fields(StateVisitor& visitor);
 
  private:
   struct Slot {
     Queue queue;
     EventFd kick;
     std::optional<KickAddress> bound;
+    QueueCounters counters;
+    std::uint16_t position = 0;  // where the device goes on when it gets the queue
   };
 
   void config_changed() override;
   void needs_reset(std::string_view reason) override;
 
   void activate();
+  QueueLayout layout_of(const Queue& queue, std::uint64_t features) const;
   void reset();
   Slot* writable(std::uint32_t index);
   void bind_kicks();
@@ -139,6 +155,7 @@ class VirtioCore final : private DeviceEvents {
   bool accepted_unknown_ = false;  // a feature beyond the 64 there are
   std::uint8_t status_ = 0;
   bool active_ = false;  // the device has the queues
+  bool paused_ = false;  // it had them before the pause and gets them again
   std::vector<Slot> queues_;
   std::atomic<bool> needs_reset_ = false;
   std::atomic<std::uint32_t> generation_ = 0;

@@ -6,8 +6,11 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "vmm/base/state.h"
 #include "vmm/virtio/virt_queue.h"
 
 namespace hum::virtio {
@@ -35,6 +38,33 @@ class DeviceEvents {
   virtual void needs_reset(std::string_view reason) = 0;
 };
 
+// What a device has done since it was made, for the end record.
+struct DeviceReport {
+  struct Queue {
+    std::uint16_t index = 0;
+    std::uint64_t requests = 0;
+    std::uint64_t bytes_from_guest = 0;
+    std::uint64_t bytes_to_guest = 0;
+    std::uint64_t notifications = 0;
+    std::uint64_t interrupts = 0;
+
+    bool operator==(const Queue&) const = default;
+  };
+  struct Own {
+    std::string_view name;
+    std::uint64_t value = 0;
+
+    bool operator==(const Own&) const = default;
+  };
+
+  std::string name;
+  std::uint64_t broken_rings = 0;  // how often the guest broke one (DEVICE_NEEDS_RESET)
+  std::vector<Queue> queues;       // those that were used
+  std::vector<Own> counters;       // what only this kind of device counts
+
+  bool operator==(const DeviceReport&) const = default;
+};
+
 // One device model, with no knowledge of its transport. The transport calls it from vCPU threads, under the
 // mutex of its register window: never two calls at once.
 class VirtioDevice {
@@ -51,20 +81,31 @@ class VirtioDevice {
   virtual void read_config(std::uint32_t offset, std::span<std::byte> data) const = 0;
   virtual void write_config(std::uint32_t /*offset*/, std::span<const std::byte> /*data*/) {}
 
-  // DRIVER_OK: the enabled queues move to the device, which serves them from its own thread until deactivate.
-  // Every queue is scanned once. events outlives the activation. Throws HostError (the transport then sets
-  // DEVICE_NEEDS_RESET).
+  // DRIVER_OK, or the end of a pause: the enabled queues move to the device, which serves them from its own
+  // thread until deactivate or suspend. Every queue is scanned once. events outlives the activation. Throws
+  // HostError (the transport then sets DEVICE_NEEDS_RESET).
   virtual void activate(std::uint64_t driver_features, std::vector<ActiveQueue> queues,
                         DeviceEvents& events) = 0;
 
   // Reset, or the end of the VM: returns when no request is in flight and no thread of the device touches
   // the queues or guest memory any more; the queues are gone. Also called when not active: does nothing then.
-  virtual void deactivate() = 0;
+  virtual void deactivate() { suspend(); }
+
+  // A pause: as deactivate, but the device hands its queues back, with all requests answered that it took
+  // from them, and keeps what it knows of its driver for the next activate.
+  virtual std::vector<ActiveQueue> suspend() = 0;
+
+  // What the device knows of its driver beyond features and queues, and what of its configuration the driver
+  // has seen. Visited while it is not active.
+  virtual void fields(StateVisitor& /*visitor*/) {}
 
   // The end of the VM is near and the guest has stopped: finish what it had already queued for the outside
   // (console output), without waiting for the guest. Waits for a slow outside only until give_up_fd is
   // readable. Called while active, before deactivate.
   virtual void flush(int /*give_up_fd*/) {}
+
+  // The device's own counters, at any moment and from any thread; its queues are counted without it.
+  virtual std::vector<DeviceReport::Own> report() const { return {}; }
 };
 
 }  // namespace hum::virtio
