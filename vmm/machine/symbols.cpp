@@ -156,7 +156,7 @@ void match_map(int file, std::span<Match> matches) {
     }
     if (text.size() == buffer.size()) {
       skipping = true;
-      text = {};
+      text.remove_prefix(text.size());
     }
     kept = text.size();
     std::memmove(buffer.data(), text.data(), kept);
