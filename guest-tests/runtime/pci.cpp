@@ -79,4 +79,10 @@ std::uint64_t PciFunction::bar(unsigned index) const {
   return (low & 0xfffffff0) | (wide ? std::uint64_t{read32(offset + 4)} << 32 : 0);
 }
 
+void PciFunction::set_bar(unsigned index, std::uint64_t address) const {
+  const std::uint32_t offset = 0x10 + 4 * index;
+  write32(offset, static_cast<std::uint32_t>(address));
+  write32(offset + 4, static_cast<std::uint32_t>(address >> 32));
+}
+
 }  // namespace guest

@@ -28,6 +28,8 @@ class PciFunction {
   std::uint32_t find_capability(std::uint8_t id, std::uint32_t after = 0) const;
   // The address that a memory BAR holds, 0 if it is none or not assigned.
   std::uint64_t bar(unsigned index) const;
+  // Places a 64-bit memory BAR; while it answers, in two steps.
+  void set_bar(unsigned index, std::uint64_t address) const;
 
  private:
   unsigned number_ = 0;

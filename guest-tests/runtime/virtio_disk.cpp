@@ -17,14 +17,23 @@ bool VirtioDisk::start(std::uint64_t features, std::uint16_t entries) {
   return true;
 }
 
-std::uint16_t VirtioDisk::place(std::uint32_t type, std::uint64_t sector, const volatile void* data,
-                                std::uint32_t size) {
+VirtioDisk::Parts VirtioDisk::begin_request(std::uint32_t type, std::uint64_t sector,
+                                            const volatile void* data, std::uint32_t size) {
   header = {type, 0, sector};
   status = unanswered;
-  const VirtioBuffer whole[] = {
-      {&header, sizeof(header), false}, {data, size, type != out}, {&status, 1, true}};
-  const VirtioBuffer without_data[] = {whole[0], whole[2]};
-  return size != 0 ? queue.place(whole, 3) : queue.place(without_data, 2);
+  return {{{&header, sizeof(header), false}, {data, size, type != out}, {&status, 1, true}}};
+}
+
+std::uint16_t VirtioDisk::place(std::uint32_t type, std::uint64_t sector, const volatile void* data,
+                                std::uint32_t size) {
+  const Parts whole = begin_request(type, sector, data, size);
+  const VirtioBuffer without_data[] = {whole.buffers[0], whole.buffers[2]};
+  return size != 0 ? queue.place(whole.buffers, 3) : queue.place(without_data, 2);
+}
+
+void VirtioDisk::place_in_table(volatile VirtioDescriptor* table, std::uint32_t type, std::uint64_t sector,
+                                const volatile void* data, std::uint32_t size) {
+  write_chain(table, 0, begin_request(type, sector, data, size).buffers, 3);
 }
 
 std::uint8_t VirtioDisk::send(std::uint16_t head) {

@@ -35,6 +35,9 @@ class VirtioDisk {
   // and returns its head.
   std::uint16_t place(std::uint32_t type, std::uint64_t sector, const volatile void* data,
                       std::uint32_t size);
+  // The same with data, into the first three descriptors of an indirect table.
+  void place_in_table(volatile VirtioDescriptor* table, std::uint32_t type, std::uint64_t sector,
+                      const volatile void* data, std::uint32_t size);
   // Makes it available, notifies, waits. Returns the status byte, `unanswered` if nothing came back.
   std::uint8_t send(std::uint16_t head);
   std::uint8_t request(std::uint32_t type, std::uint64_t sector, const volatile void* data,
@@ -49,6 +52,14 @@ class VirtioDisk {
   Header header{};
   volatile std::uint8_t status = unanswered;
   std::uint32_t written = 0;  // by the last request
+
+ private:
+  // A request's header, data and status.
+  struct Parts {
+    VirtioBuffer buffers[3];
+  };
+  Parts begin_request(std::uint32_t type, std::uint64_t sector, const volatile void* data,
+                      std::uint32_t size);
 };
 
 // True for what a sector of `yes hummingbird` holds, with the sector's place in the file.

@@ -70,6 +70,7 @@ class VirtioPci final : public VirtioDevice {
   void set_msix_entry(unsigned number, std::uint8_t vector) const;
   void mask_msix_entry(unsigned number, bool masked) const;
   std::uint64_t pending_bits() const { return msix_pending_; }
+  bool is_pending(unsigned number) const { return (read<std::uint64_t>(msix_pending_) >> number & 1) != 0; }
 
   std::uint8_t status() override { return common<std::uint8_t>(virtio_common::device_status); }
   void set_status(std::uint8_t value) override { set_common(virtio_common::device_status, value); }

@@ -13,14 +13,6 @@ using namespace guest;
 
 namespace {
 
-constexpr std::uint32_t bar0 = 0x10;
-
-// Places the disk's BAR, while it answers.
-void move_bar(const PciFunction& function, std::uint64_t address) {
-  function.write32(bar0, static_cast<std::uint32_t>(address));
-  function.write32(bar0 + 4, static_cast<std::uint32_t>(address >> 32));
-}
-
 // To the running processor, fixed delivery.
 constexpr std::uint8_t self_vector = 60;
 constexpr std::uint32_t self_interrupt = 0x4000 | self_vector;
@@ -40,13 +32,13 @@ std::uint32_t guest_main(const BootInfo& boot) {
        std::initializer_list<std::uint64_t>{io_apic_base, local_apic_base, 0xe0000000}) {
     write<std::uint32_t>(io_apic_base, 1);
     const auto version = read<std::uint32_t>(io_apic_base + 0x10);
-    move_bar(function, address);
+    function.set_bar(0, address);
     write<std::uint32_t>(io_apic_base, 1);
     check(1, read<std::uint32_t>(io_apic_base + 0x10) == version, "the I/O APIC answers");
     self_interrupts = 0;
     send_command(local_apic_id(), self_interrupt);
     check(2, wait_until([] { return self_interrupts > 0; }, 3), "the local APIC answers");
-    move_bar(function, home);
+    function.set_bar(0, home);
     expect_recovery();
     const std::uint32_t before = pci->interrupts();
     check(3, disk.request(VirtioDisk::flush, 0, nullptr, 0) == VirtioDisk::ok, "a request");

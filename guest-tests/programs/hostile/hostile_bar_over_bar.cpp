@@ -9,13 +9,6 @@ using namespace guest;
 namespace {
 
 constexpr std::uint32_t disk_features = 1 << 2 | 1 << 6 | 1 << 9;  // SEG_MAX, BLK_SIZE, FLUSH
-constexpr std::uint32_t bar0 = 0x10;
-
-// Places the disk's BAR, while it answers.
-void move_bar(const PciFunction& function, std::uint64_t address) {
-  function.write32(bar0, static_cast<std::uint32_t>(address));
-  function.write32(bar0 + 4, static_cast<std::uint32_t>(address >> 32));
-}
 
 }  // namespace
 
@@ -27,10 +20,10 @@ std::uint32_t guest_main(const BootInfo& boot) {
   VirtioPci* const other = find_virtio_pci(virtio_rng);
   const std::uint64_t home = function.bar(0);
   const std::uint64_t theirs = other->function().bar(0);
-  move_bar(function, theirs);
+  function.set_bar(0, theirs);
   check(1, (other->feature_word(0) & disk_features) == 0, "the entropy device answers");
   check(2, read<std::uint32_t>(home) == 0xffffffff, "nobody answers where the disk was");
-  move_bar(function, home);
+  function.set_bar(0, home);
   expect_recovery();
   return 0;
 }

@@ -8,18 +8,6 @@
 
 using namespace guest;
 
-namespace {
-
-constexpr std::uint32_t bar0 = 0x10;
-
-// Places the disk's BAR, while it answers.
-void move_bar(const PciFunction& function, std::uint64_t address) {
-  function.write32(bar0, static_cast<std::uint32_t>(address));
-  function.write32(bar0 + 4, static_cast<std::uint32_t>(address >> 32));
-}
-
-}  // namespace
-
 // The disk's BAR on top of RAM: the RAM stays, and the disk is back when the BAR is.
 std::uint32_t guest_main(const BootInfo& boot) {
   open_victim(boot);
@@ -29,10 +17,10 @@ std::uint32_t guest_main(const BootInfo& boot) {
   for (std::uint64_t at = 0; at < 0x8000; at += 0x1000) write<std::uint64_t>(ram + at, at + 1);
   for (const std::uint64_t address :
        std::initializer_list<std::uint64_t>{ram, 0, 0x100000, 0xffff'ffff'ffff'8000}) {
-    move_bar(function, address);
+    function.set_bar(0, address);
     for (std::uint64_t at = 0; at < 0x8000; at += 0x1000)
       check(1, read<std::uint64_t>(ram + at) == at + 1, "the RAM is as it was");
-    move_bar(function, home);
+    function.set_bar(0, home);
     expect_recovery();
   }
   return 0;

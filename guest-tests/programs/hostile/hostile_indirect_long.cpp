@@ -8,21 +8,12 @@ namespace {
 constinit char data[VirtioDisk::sector_size]{};
 alignas(16) constinit volatile VirtioDescriptor table[17]{};
 
-// A read of sector 0 as an indirect table.
-void write_table(VirtioDisk& disk) {
-  disk.header = {VirtioDisk::in, 0, 0};
-  disk.status = VirtioDisk::unanswered;
-  const VirtioBuffer buffers[] = {
-      {&disk.header, sizeof(disk.header), false}, {data, sizeof(data), true}, {&disk.status, 1, true}};
-  write_chain(table, 0, buffers, 3);
-}
-
 }  // namespace
 
 // An indirect table with more entries than the queue (virtio 1.2, 2.7.5.3.1), though its chain is short.
 std::uint32_t guest_main(const BootInfo& boot) {
   VirtioDisk& disk = open_victim(boot, virtio_indirect_desc);
-  write_table(disk);
+  disk.place_in_table(table, VirtioDisk::in, 0, data, sizeof(data));
   expect_broken(disk.queue.place_indirect(table, 17 * sizeof(VirtioDescriptor)));
   expect_recovery();
   return 0;

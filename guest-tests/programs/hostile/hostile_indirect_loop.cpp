@@ -10,22 +10,13 @@ namespace {
 constinit char data[VirtioDisk::sector_size]{};
 alignas(16) constinit volatile VirtioDescriptor table[5]{};
 
-// A read of sector 0 as an indirect table.
-void write_table(VirtioDisk& disk) {
-  disk.header = {VirtioDisk::in, 0, 0};
-  disk.status = VirtioDisk::unanswered;
-  const VirtioBuffer buffers[] = {
-      {&disk.header, sizeof(disk.header), false}, {data, sizeof(data), true}, {&disk.status, 1, true}};
-  write_chain(table, 0, buffers, 3);
-}
-
 }  // namespace
 
 // A chain that goes round in its indirect table, or leaves it.
 std::uint32_t guest_main(const BootInfo& boot) {
   VirtioDisk& disk = open_victim(boot, virtio_indirect_desc);
   for (const std::uint16_t next : std::initializer_list<std::uint16_t>{0, 2, 4, 0xffff}) {
-    write_table(disk);
+    disk.place_in_table(table, VirtioDisk::in, 0, data, sizeof(data));
     volatile VirtioDescriptor& last = table[next == 0 ? 0 : 2];
     last.flags = static_cast<std::uint16_t>(last.flags | VirtioDescriptor::next_follows);
     last.next = next;

@@ -10,15 +10,6 @@ namespace {
 constinit char data[VirtioDisk::sector_size]{};
 alignas(16) constinit volatile VirtioDescriptor table[4]{};
 
-// A read of sector 0 as an indirect table.
-void write_table(VirtioDisk& disk) {
-  disk.header = {VirtioDisk::in, 0, 0};
-  disk.status = VirtioDisk::unanswered;
-  const VirtioBuffer buffers[] = {
-      {&disk.header, sizeof(disk.header), false}, {data, sizeof(data), true}, {&disk.status, 1, true}};
-  write_chain(table, 0, buffers, 3);
-}
-
 }  // namespace
 
 // Indirect tables of no bytes, of less than a descriptor, of no whole number of them, and of nearly 4 GiB.
@@ -26,7 +17,7 @@ std::uint32_t guest_main(const BootInfo& boot) {
   VirtioDisk& disk = open_victim(boot, virtio_indirect_desc);
   for (const std::uint32_t size :
        std::initializer_list<std::uint32_t>{0u, 8u, 47u, 49u, 0xfffffff0u, 0xffffffffu}) {
-    write_table(disk);
+    disk.place_in_table(table, VirtioDisk::in, 0, data, sizeof(data));
     expect_broken(disk.queue.place_indirect(table, size));
     expect_recovery();
   }

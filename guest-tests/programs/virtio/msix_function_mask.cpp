@@ -25,8 +25,7 @@ std::uint32_t guest_main(const BootInfo& boot) {
     check(2, device->interrupts() == i, "interrupts");
     device->set_msix_control(VirtioPci::msix_enable | VirtioPci::msix_mask_all);
     check(3, disk.request(VirtioDisk::flush, 0, nullptr, 0) == VirtioDisk::ok, "request");
-    check(4, wait_until([&] { return (read<std::uint64_t>(device->pending_bits()) & 1) != 0; }, 3),
-          "pending");
+    check(4, wait_until([&] { return device->is_pending(0); }, 3), "pending");
     check(5, device->interrupts() == i, "no interrupt while all are masked");
     device->set_msix_control(VirtioPci::msix_enable);
     check(6, wait_until([&] { return device->interrupts() == i + 1; }, 3), "the interrupt comes");

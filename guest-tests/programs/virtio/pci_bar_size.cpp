@@ -20,8 +20,7 @@ std::uint32_t guest_main(const BootInfo& boot) {
   const std::uint16_t command = function.read16(0x04);
   check(2, (function.read32(0x10) & 0xf) == 4, "a 64-bit memory BAR");
   function.write16(0x04, static_cast<std::uint16_t>(command & ~pci_command_memory));
-  function.write32(0x10, 0xffffffff);
-  function.write32(0x14, 0xffffffff);
+  function.set_bar(0, ~0ull);
   const std::uint64_t mask = function.bar(0);
   check(3, mask == ~0x7fffull, "32 KiB");
   check(4, (home & ~mask) == 0, "the address is a multiple of that");
@@ -29,8 +28,7 @@ std::uint32_t guest_main(const BootInfo& boot) {
     function.write32(offset, 0xffffffff);
     check(5, function.read32(offset) == 0, "no other BARs");
   }
-  function.write32(0x10, static_cast<std::uint32_t>(home));
-  function.write32(0x14, static_cast<std::uint32_t>(home >> 32));
+  function.set_bar(0, home);
   function.write16(0x04, command);
   check(6, function.bar(0) == home, "the address is back");
   check(7, disk.request(VirtioDisk::flush, 0, nullptr, 0) == VirtioDisk::ok, "the disk works");
