@@ -28,6 +28,10 @@ std::uint32_t guest_main(const BootInfo&) {
           "places");
   const std::uint32_t message[2] = {0xffffffff, 1u << 16};
   const VirtioBuffer buffer{message, sizeof(message), false};
+  // A device looks at its queues when it is made live, and again for a notification that was then on its way.
+  std::uint32_t written = 0;
+  check(5, device->request(control_transmit, transmit, &buffer, 1, written), "a first request");
+  check(6, never([] { return transmit.has_used(); }), "one answer");
   transmit.add(&buffer, 1);
   for (std::uint16_t i = 0; i < count; ++i) {
     if (i != control_transmit) write<std::uint16_t>(device->notify_address(i), i);
