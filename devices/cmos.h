@@ -21,6 +21,7 @@ class Cmos : public PlatformDevice, private ByteRegisters {
   explicit Cmos(DeviceContext& context, Clock now = std::chrono::system_clock::now);
 
   acpi::Aml acpi_node() const override;
+  void declare(acpi::FixedHardware& fixed) const override { fixed.cmos_clock = true; }
   void fields(StateVisitor& visitor) override;
 
  private:

@@ -16,6 +16,7 @@ class Power : public PlatformDevice, private ByteRegisters {
   explicit Power(DeviceContext& context);
 
   acpi::Aml acpi_node() const override;
+  void declare(acpi::FixedHardware& fixed) const override { fixed.power_block = true; }
   void fields(StateVisitor& visitor) override;
   bool press_power_button() override;
 

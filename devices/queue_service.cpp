@@ -35,11 +35,12 @@ void QueueService::call(const std::function<void()>& work) {
   thread_.call([&] { guarded(work); });
 }
 
-std::vector<virtio::ActiveQueue> QueueService::stop() {
+std::vector<virtio::ActiveQueue> QueueService::stop(const std::function<void()>& last) {
   stopping_.store(true, std::memory_order_relaxed);
   std::vector<virtio::ActiveQueue> queues;
   thread_.call([&] {
     end_service();
+    last();
     for (Served& each : served_) queues.push_back({each.index, std::move(each.queue), each.kick_fd});
     served_.clear();
   });
@@ -51,6 +52,12 @@ std::vector<virtio::ActiveQueue> QueueService::end(std::unique_ptr<QueueService>
   std::vector<virtio::ActiveQueue> queues = service->stop();
   service.reset();
   return queues;
+}
+
+std::vector<std::uint16_t> QueueService::indices() const {
+  std::vector<std::uint16_t> indices;
+  for (const Served& each : served_) indices.push_back(each.index);
+  return indices;
 }
 
 virtio::VirtQueue* QueueService::queue(std::uint16_t index) {

@@ -37,11 +37,14 @@ class QueueService {
   void call(const std::function<void()>& work);
 
   // The end: when it returns, nothing of the device runs on the thread any more, and the queues are the
-  // caller's; once.
-  std::vector<virtio::ActiveQueue> stop();
+  // caller's; once. last runs on the thread when nothing else does any more, with the queues still there.
+  std::vector<virtio::ActiveQueue> stop(const std::function<void()>& last = [] {});
 
   // Stops and destroys a service, if there is one: the whole of a device's suspend.
   static std::vector<virtio::ActiveQueue> end(std::unique_ptr<QueueService>& service);
+
+  // Of its queues, in the device.
+  std::vector<std::uint16_t> indices() const;
 
   // The queue with this index in the device; null if the driver did not enable it.
   virtio::VirtQueue* queue(std::uint16_t index);

@@ -153,6 +153,8 @@ class TestDevice final : public PlatformDevice {
     mappings_.push_back(context.mmio.map("testdev", memory_base, memory_size, memory_));
   }
 
+  void declare(acpi::FixedHardware& fixed) const override { fixed.pm_timer = true; }
+
   void fields(StateVisitor& visitor) override {
     latch_.fields(visitor, "latch");
     bytes_.fields(visitor, "bytes");

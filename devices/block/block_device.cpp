@@ -2,211 +2,119 @@
 #include "devices/block/block_device.h"
 
 #include <algorithm>
+#include <bit>
 #include <filesystem>
 #include <utility>
 
+#include "devices/block/block_wire.h"
 #include "devices/block/raw_file.h"
 #include "devices/config_space.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
-namespace {
 
-constexpr std::uint64_t sector_size = 512;
-constexpr std::size_t id_size = 20;
-constexpr std::array<std::uint16_t, 1> queue_sizes_of_block = {256};
-
-// Virtio 1.2, 5.2.3.
-constexpr std::uint64_t feature_seg_max = 1ull << 2;
-constexpr std::uint64_t feature_ro = 1ull << 5;
-constexpr std::uint64_t feature_blk_size = 1ull << 6;
-constexpr std::uint64_t feature_flush = 1ull << 9;
-
-// 5.2.6.
-constexpr std::uint32_t type_in = 0;
-constexpr std::uint32_t type_out = 1;
-constexpr std::uint32_t type_flush = 4;
-constexpr std::uint32_t type_get_id = 8;
-
-constexpr std::uint8_t status_ok = 0;
-constexpr std::uint8_t status_ioerr = 1;
-constexpr std::uint8_t status_unsupp = 2;
-
-// The start of struct virtio_blk_config, 5.2.4, as far as the features offered have fields in it.
-struct ConfigSpace {
-  le64 capacity;
-  le32 size_max;
-  le32 seg_max;
-  std::array<std::byte, 4> geometry;
-  le32 blk_size;
-};
-static_assert(sizeof(ConfigSpace) == 24);
-
-struct Header {
-  le32 type;
-  le32 reserved;
-  le64 sector;
-};
-static_assert(sizeof(Header) == 16);
-
-// The parts without their first bytes, of which there are as many.
-std::span<iovec> without_front(std::span<iovec> parts, std::size_t bytes) {
-  while (!parts.empty() && bytes >= parts.front().iov_len) {
-    bytes -= parts.front().iov_len;
-    parts = parts.subspan(1);
-  }
-  if (bytes != 0) {
-    parts.front().iov_base = static_cast<std::byte*>(parts.front().iov_base) + bytes;
-    parts.front().iov_len -= bytes;
-  }
-  return parts;
-}
-
-// The parts without their last byte, which is there.
-std::span<iovec> without_last_byte(std::span<iovec> parts) {
-  return --parts.back().iov_len == 0 ? parts.first(parts.size() - 1) : parts;
-}
-
-}  // namespace
-
-// A request taken apart: the header's copy, the data behind it, and the buffers before the status byte.
-struct BlockDevice::Request {
-  Header header;
-  std::span<const iovec> out;
-  std::span<const iovec> in;
-  std::uint64_t out_bytes;
-  std::uint64_t in_bytes;
-};
-
-struct BlockDevice::Answer {
-  std::uint8_t status;
-  std::uint64_t written = 0;  // bytes at the start of the request's `in`
-};
+using namespace block_wire;
 
 BlockDevice::BlockDevice(std::unique_ptr<BlockBackend> backend, Settings settings, const Log& log)
     : backend_(std::move(backend)),
       settings_(std::move(settings)),
-      log_(log),
-      capacity_(backend_->size() / sector_size) {}
-
-std::uint64_t BlockDevice::features() const {
-  return feature_seg_max | feature_blk_size | feature_flush | (settings_.read_only ? feature_ro : 0);
+      disk_{.backend = *backend_,
+            .name = settings_.name,
+            .id = settings_.id,
+            .read_only = settings_.read_only,
+            .block_size = settings_.block_size != 0 ? settings_.block_size : backend_->logical_block_size(),
+            .log = log},
+      queue_sizes_(settings_.queues, settings_.queue_size),
+      counters_(settings_.threads) {
+  disk_.capacity = backend_->size() / disk_.block_size * (disk_.block_size / sector_size);
 }
 
-std::span<const std::uint16_t> BlockDevice::queue_sizes() const {
-  return queue_sizes_of_block;
+std::uint64_t BlockDevice::features() const {
+  std::uint64_t features =
+      feature_seg_max | feature_blk_size | feature_topology | feature_flush | feature_config_wce;
+  if (settings_.queues > 1) features |= feature_mq;
+  if (settings_.read_only) return features | feature_ro;
+  if (backend_->has_discard()) features |= feature_discard | feature_write_zeroes;
+  return features;
 }
 
 void BlockDevice::read_config(std::uint32_t offset, std::span<std::byte> data) const {
+  const std::uint32_t physical = std::max(backend_->physical_block_size(), disk_.block_size);
   ConfigSpace space = {};
-  space.capacity = capacity_;
-  space.seg_max = queue_sizes_of_block[0] - 2;  // beside the data: header and status
-  space.blk_size = static_cast<std::uint32_t>(sector_size);
+  space.capacity = disk_.capacity;
+  space.seg_max = settings_.queue_size - 2u;  // beside the data: header and status
+  space.blk_size = disk_.block_size;
+  space.physical_block_exponent = static_cast<std::uint8_t>(std::countr_zero(physical / disk_.block_size));
+  space.min_io_size = static_cast<std::uint16_t>(physical / disk_.block_size);
+  space.writeback = chosen_writeback_ ? 1 : 0;
+  space.num_queues = settings_.queues;
+  if (backend_->has_discard()) {
+    space.max_discard_sectors = most_segment_sectors;
+    space.max_discard_seg = most_segments;
+    space.discard_sector_alignment = static_cast<std::uint32_t>(physical / sector_size);
+    space.max_write_zeroes_sectors = most_segment_sectors;
+    space.max_write_zeroes_seg = most_segments;
+    space.write_zeroes_may_unmap = 1;
+  }
   read_config_space(bytes_of(space), offset, data);
+}
+
+// 5.2.5: only the write cache can be set.
+void BlockDevice::write_config(std::uint32_t offset, std::span<const std::byte> data) {
+  if (offset != offsetof(ConfigSpace, writeback) || data.size() != 1) return;
+  chosen_writeback_ = load_le(data) != 0;
+  if (!workers_.empty()) disk_.writeback.store(chosen_writeback_, std::memory_order_relaxed);
 }
 
 void BlockDevice::activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                            virtio::DeviceEvents& events) {
-  // A driver without FLUSH relies on a write being safe once it is answered (5.2.6.2).
-  write_through_ = (driver_features & feature_flush) == 0;
-  failure_logged_ = false;
-  service_ = std::make_unique<QueueService>("disk", std::move(queues), events);
-  service_->start([this](std::uint16_t index) {
-    virtio::VirtQueue* const queue = service_->queue(index);
-    service_->drain(index, [&](virtio::DescriptorChain& chain) {
-      queue->push(chain.head, serve(chain));
-      return true;
-    });
-  });
+  // 5.2.5.1, 5.2.6.2: a driver without either feature relies on a write being safe once it is answered.
+  disk_.writeback = (driver_features & feature_config_wce) != 0 ? chosen_writeback_
+                                                                : (driver_features & feature_flush) != 0;
+  for (std::size_t thread = 0; thread < counters_.size(); ++thread) {
+    std::vector<virtio::ActiveQueue> own;
+    unsigned entries = 0;
+    for (virtio::ActiveQueue& each : queues) {
+      if (each.queue == nullptr || each.index % counters_.size() != thread) continue;
+      entries += each.queue->layout().size;
+      own.push_back(std::move(each));
+    }
+    if (own.empty()) continue;
+    workers_.push_back(std::make_unique<BlockWorker>(disk_, make_block_engine(settings_.engine, entries),
+                                                     std::move(own), events, counters_[thread]));
+  }
 }
 
 std::vector<virtio::ActiveQueue> BlockDevice::suspend() {
-  return QueueService::end(service_);
+  std::vector<virtio::ActiveQueue> queues;
+  for (const auto& worker : workers_)
+    for (virtio::ActiveQueue& each : worker->stop()) queues.push_back(std::move(each));
+  workers_.clear();
+  return queues;
+}
+
+void BlockDevice::deactivate() {
+  suspend();
+  chosen_writeback_ = true;
 }
 
 // The driver has read the capacity; whether it was told of a failure is the log's business.
 void BlockDevice::fields(StateVisitor& visitor) {
-  visitor.same("capacity", capacity_);
+  visitor.same("capacity", disk_.capacity);
+  visitor.flag("writeback", chosen_writeback_);
 }
 
 std::vector<virtio::DeviceReport::Own> BlockDevice::report() const {
-  return {{"bytes_read", bytes_read_.get()},
-          {"bytes_written", bytes_written_.get()},
-          {"flushes", flushes_.get()},
-          {"errors", errors_.get()}};
-}
-
-std::uint32_t BlockDevice::serve(virtio::DescriptorChain& chain) {
-  if (chain.writable_bytes == 0) throw GuestError("a block request has no byte for its status");
-  const iovec& last = chain.writable.back();
-  const iovec status{static_cast<std::byte*>(last.iov_base) + last.iov_len - 1, 1};
-  Answer answer{status_ioerr};
-  if (chain.readable_bytes >= sizeof(Header)) {
-    Request request{};
-    copy_from(chain.readable, 0, writable_bytes_of(request.header));
-    request.out = without_front(chain.readable, sizeof(Header));
-    request.in = without_last_byte(chain.writable);
-    request.out_bytes = chain.readable_bytes - sizeof(Header);
-    request.in_bytes = chain.writable_bytes - 1;
-    answer = execute(request);
-  }
-  if (answer.status != status_ok) errors_.add();
-  copy_to({&status, 1}, 0, bytes_of(answer.status));
-  // The used length counts from the first byte on, so the status counts only behind complete data.
-  const bool complete = answer.written == chain.writable_bytes - 1;
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>(answer.written + (complete ? 1 : 0), UINT32_MAX));
-}
-
-BlockDevice::Answer BlockDevice::execute(const Request& request) {
-  switch (request.header.type) {
-    case type_in:
-      return read(request);
-    case type_out:
-      return write(request);
-    case type_flush:
-      flushes_.add();
-      return {status_of(backend_->flush())};
-    case type_get_id:
-      return give_id(request);
-    default:
-      return {status_unsupp};
-  }
-}
-
-BlockDevice::Answer BlockDevice::read(const Request& request) {
-  if (!in_range(request.header.sector, request.in_bytes)) return {status_ioerr};
-  const std::uint8_t status = status_of(backend_->read(request.in, request.header.sector * sector_size));
-  if (status != status_ok) return {status};
-  bytes_read_.add(request.in_bytes);
-  return {status, request.in_bytes};
-}
-
-BlockDevice::Answer BlockDevice::write(const Request& request) {
-  if (settings_.read_only || !in_range(request.header.sector, request.out_bytes)) return {status_ioerr};
-  BlockResult result = backend_->write(request.out, request.header.sector * sector_size);
-  if (result == BlockResult::ok) bytes_written_.add(request.out_bytes);
-  if (result == BlockResult::ok && write_through_) result = backend_->flush();
-  return {status_of(result)};
-}
-
-BlockDevice::Answer BlockDevice::give_id(const Request& request) const {
-  std::array<char, id_size> id = {};
-  std::copy_n(settings_.id.begin(), std::min(settings_.id.size(), id.size()), id.begin());
-  return {status_ok, copy_to(request.in, 0, bytes_of(id))};
-}
-
-bool BlockDevice::in_range(std::uint64_t sector, std::uint64_t bytes) const {
-  return bytes % sector_size == 0 && sector <= capacity_ && bytes / sector_size <= capacity_ - sector;
-}
-
-std::uint8_t BlockDevice::status_of(BlockResult result) {
-  if (result == BlockResult::ok) return status_ok;
-  if (!std::exchange(failure_logged_, true))
-    log_.warning(
-        "disk '" + settings_.name + "': " +
-        (result == BlockResult::no_space ? "no space left on the host" : "the host reports an I/O error") +
-        "; the guest is told of an I/O error");
-  return status_ioerr;
+  const auto sum = [this](Counter BlockCounters::* counter) {
+    std::uint64_t all = 0;
+    for (const BlockCounters& each : counters_) all += (each.*counter).get();
+    return all;
+  };
+  return {{"bytes_read", sum(&BlockCounters::bytes_read)},
+          {"bytes_written", sum(&BlockCounters::bytes_written)},
+          {"bytes_discarded", sum(&BlockCounters::bytes_discarded)},
+          {"flushes", sum(&BlockCounters::flushes)},
+          {"errors", sum(&BlockCounters::errors)}};
 }
 
 namespace {
@@ -217,27 +125,88 @@ constexpr OptionSpec block_options[] = {
      .type = OptionType::boolean,
      .help = "the guest may not write; several machines may share the image",
      .default_value = "off"},
+    {.key = "cache",
+     .type = OptionType::choice,
+     .help = "writeback: in the host's page cache until flushed; direct: past it; unsafe: flushes do nothing",
+     .default_value = "writeback",
+     .choices = "writeback|direct|unsafe"},
     {.key = "id",
      .help =
          "the disk's serial number in the guest, at most 20 bytes; by default the start of the file's name"},
+    {.key = "block-size",
+     .type = OptionType::choice,
+     .help = "the logical block size that the guest sees, bytes; auto: the host device's, 512 for a file",
+     .default_value = "auto",
+     .choices = "auto|512|4096"},
+    {.key = "queues",
+     .type = OptionType::integer,
+     .help = "number of queues",
+     .default_value = "1",
+     .minimum = 1,
+     .maximum = 64},
+    {.key = "queue-size",
+     .type = OptionType::choice,
+     .help = "entries of each queue",
+     .default_value = "256",
+     .choices = "4|8|16|32|64|128|256|512|1024"},
+    {.key = "iothreads",
+     .type = OptionType::integer,
+     .help = "threads that serve the queues, at most one for each",
+     .default_value = "1",
+     .minimum = 1,
+     .maximum = 64},
+    {.key = "aio",
+     .type = OptionType::choice,
+     .help = "how the host is asked: io_uring, threads, or auto: threads where the host refuses io_uring",
+     .default_value = "auto",
+     .choices = "auto|io_uring|threads"},
 };
 
-std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext& context) {
+BlockCache cache_of(const std::string& word) {
+  return word == "direct"   ? BlockCache::direct
+         : word == "unsafe" ? BlockCache::unsafe
+                            : BlockCache::writeback;
+}
+
+BlockEngineKind engine_of(const std::string& word) {
+  return word == "io_uring"  ? BlockEngineKind::io_uring
+         : word == "threads" ? BlockEngineKind::threads
+                             : BlockEngineKind::automatic;
+}
+
+BlockDevice::Settings settings_of(const OptionValues& values) {
   const std::string what(values.what());
   const std::string& path = values.text("path");
-  const bool read_only = values.flag("readonly");
-  std::string id = std::filesystem::path(path).filename().string().substr(0, id_size);
-  if (values.has("id")) id = values.text("id");
-  if (id.size() > id_size) throw ConfigError(what + ".id", id, "too long", "give at most 20 bytes");
-  auto image = RawFile::open(what + ".path", path, read_only);
+  BlockDevice::Settings settings{.name = path, .read_only = values.flag("readonly")};
+  settings.id = values.has("id") ? values.text("id")
+                                 : std::filesystem::path(path).filename().string().substr(0, id_size);
+  if (settings.id.size() > id_size)
+    throw ConfigError(what + ".id", settings.id, "too long", "give at most 20 bytes");
+  if (values.text("block-size") != "auto")
+    settings.block_size = static_cast<std::uint32_t>(std::stoul(values.text("block-size")));
+  settings.queues = static_cast<std::uint16_t>(values.number("queues"));
+  settings.queue_size = static_cast<std::uint16_t>(std::stoul(values.text("queue-size")));
+  settings.threads = static_cast<std::uint16_t>(values.number("iothreads"));
+  if (settings.threads > settings.queues)
+    throw ConfigError(what + ".iothreads", std::to_string(settings.threads), "more threads than queues",
+                      "give at most " + std::to_string(settings.queues) + ", or more queues");
+  settings.engine = engine_of(values.text("aio"));
+  return settings;
+}
+
+std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext& context) {
+  BlockDevice::Settings settings = settings_of(values);
+  const std::string& path = values.text("path");
+  auto image = RawFile::open(std::string(values.what()) + ".path", path, settings.read_only,
+                             cache_of(values.text("cache")));
   if (!image->locked())
     context.log.warning("disk '" + path +
                         "': the file system has no locks; nothing keeps it from being used twice");
-  if (image->size() % sector_size != 0)
+  const std::uint32_t block = settings.block_size != 0 ? settings.block_size : image->logical_block_size();
+  if (image->size() % block != 0)
     context.log.warning("disk '" + path + "': the guest does not see the last " +
-                        std::to_string(image->size() % sector_size) + " bytes, which are no whole sector");
-  return std::make_unique<BlockDevice>(std::move(image), BlockDevice::Settings{path, read_only, id},
-                                       context.log);
+                        std::to_string(image->size() % block) + " bytes, which are no whole block");
+  return std::make_unique<BlockDevice>(std::move(image), std::move(settings), context.log);
 }
 
 }  // namespace

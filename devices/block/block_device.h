@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "devices/block/block_backend.h"
-#include "devices/queue_service.h"
+#include "devices/block/block_engines.h"
+#include "devices/block/block_worker.h"
 #include "vmm/device/device.h"
 #include "vmm/virtio/virtio_device.h"
 
 namespace hum {
 
-// A disk (virtio 1.2, 5.2). One queue, served by a thread of its own. The guest sees whole sectors of 512
-// bytes: what an image has behind its last whole sector is neither readable nor writable.
+// A disk (virtio 1.2, 5.2), whose queues one or several threads serve. The guest sees whole blocks: what an
+// image has behind its last whole block is neither readable nor writable.
 class BlockDevice final : public virtio::VirtioDevice {
  public:
   struct Settings {
     std::string name;  // for the log
     bool read_only = false;
-    std::string id;  // at most 20 bytes; the guest shows it as the disk's serial number
+    std::string id = {};           // at most 20 bytes; the guest shows it as the disk's serial number
+    std::uint32_t block_size = 0;  // a power of two from 512; 0: the image's
+    std::uint16_t queues = 1;
+    std::uint16_t queue_size = 256;  // a power of two from 4
+    std::uint16_t threads = 1;       // at most as many as queues
+    BlockEngineKind engine = BlockEngineKind::automatic;
   };
 
   // log outlives the device.
@@ -29,37 +35,24 @@ class BlockDevice final : public virtio::VirtioDevice {
 
   std::uint32_t type() const override { return 2; }
   std::uint64_t features() const override;
-  std::span<const std::uint16_t> queue_sizes() const override;
+  std::span<const std::uint16_t> queue_sizes() const override { return queue_sizes_; }
   void read_config(std::uint32_t offset, std::span<std::byte> data) const override;
+  void write_config(std::uint32_t offset, std::span<const std::byte> data) override;
   void activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                 virtio::DeviceEvents& events) override;
+  void deactivate() override;
   std::vector<virtio::ActiveQueue> suspend() override;
   void fields(StateVisitor& visitor) override;
   std::vector<virtio::DeviceReport::Own> report() const override;
 
  private:
-  struct Request;
-  struct Answer;
-
-  std::uint32_t serve(virtio::DescriptorChain& chain);
-  Answer execute(const Request& request);
-  Answer read(const Request& request);
-  Answer write(const Request& request);
-  Answer give_id(const Request& request) const;
-  bool in_range(std::uint64_t sector, std::uint64_t bytes) const;
-  std::uint8_t status_of(BlockResult result);
-
   std::unique_ptr<BlockBackend> backend_;
   Settings settings_;
-  const Log& log_;
-  std::uint64_t capacity_;      // sectors
-  bool write_through_ = false;  // of this activation: the driver cannot flush
-  bool failure_logged_ = false;
-  Counter bytes_read_;
-  Counter bytes_written_;
-  Counter flushes_;
-  Counter errors_;  // requests that were answered with an error
-  std::unique_ptr<QueueService> service_;
+  BlockDisk disk_;
+  std::vector<std::uint16_t> queue_sizes_;
+  std::vector<BlockCounters> counters_;  // of each thread
+  bool chosen_writeback_ = true;         // what the driver has set in configuration space
+  std::vector<std::unique_ptr<BlockWorker>> workers_;
 };
 
 extern const DeviceKind block_kind;

@@ -23,38 +23,27 @@ using virtio::testing::Buffer;
 using virtio::testing::FakeDriver;
 using virtio::testing::wait_for;
 
-constexpr std::uint64_t feature_flush = 1ull << 9;
-constexpr std::uint64_t sectors = 64;
+using Kind = BlockOperation::Kind;
 
-enum : std::uint32_t { in = 0, out = 1, flush = 4, get_id = 8 };
+constexpr std::uint64_t feature_flush = 1ull << 9;
+constexpr std::uint64_t feature_config_wce = 1ull << 11;
+constexpr std::uint64_t sectors = 64;
+constexpr std::uint32_t writeback = 32;  // in configuration space
+
+enum : std::uint32_t { in = 0, out = 1, flush = 4, get_id = 8, discard = 11, write_zeroes = 13 };
 enum : int { ok = 0, ioerr = 1, unsupp = 2 };
 
 // A disk of 64 sectors and 100 bytes in memory, with one call that fails.
 class MemoryBackend final : public BlockBackend {
  public:
   std::uint64_t size() const override { return content.size(); }
-  BlockResult read(std::span<const iovec> to, std::uint64_t offset) override {
-    if (const BlockResult result = count_call(); result != BlockResult::ok) return result;
-    for (const iovec& part : to) {
-      std::memcpy(part.iov_base, content.data() + offset, part.iov_len);
-      offset += part.iov_len;
-    }
-    return BlockResult::ok;
-  }
-  BlockResult write(std::span<const iovec> from, std::uint64_t offset) override {
-    if (const BlockResult result = count_call(); result != BlockResult::ok) return result;
-    for (const iovec& part : from) {
-      std::memcpy(content.data() + offset, part.iov_base, part.iov_len);
-      offset += part.iov_len;
-    }
-    return BlockResult::ok;
-  }
-  BlockResult flush() override {
-    ++flushes;
-    return count_call();
-  }
+  std::uint32_t logical_block_size() const override { return 512; }
+  std::uint32_t physical_block_size() const override { return 4096; }
+  bool has_discard() const override { return discards; }
+  void start(BlockEngine&, BlockOperation& operation) override { operation.finished(carry_out(operation)); }
 
   std::vector<std::byte> content = std::vector<std::byte>(sectors * 512 + 100);
+  bool discards = true;
   std::atomic<int> calls = 0;
   std::atomic<int> flushes = 0;
   int fault = -1;  // the number of the call that fails
@@ -62,10 +51,32 @@ class MemoryBackend final : public BlockBackend {
   std::function<void()> hook;
 
  private:
-  BlockResult count_call() {
+  BlockResult carry_out(const BlockOperation& operation) {
+    if (operation.kind == Kind::flush) ++flushes;
     if (hook) hook();
-    return calls++ == fault ? failure : BlockResult::ok;
+    if (calls++ == fault) return failure;
+    const auto at = content.begin() + static_cast<std::ptrdiff_t>(operation.offset);
+    const auto size = static_cast<std::ptrdiff_t>(operation.size);
+    switch (operation.kind) {
+      case Kind::read:
+        copy_to(operation.buffers, 0, std::span(at, at + size));
+        break;
+      case Kind::write:
+        copy_from(operation.buffers, 0, std::span(at, at + size));
+        break;
+      case Kind::flush:
+        break;
+      case Kind::discard:
+      case Kind::write_zeroes:
+        std::fill_n(at, size, std::byte{0});
+        unmapped = operation.may_unmap;
+        break;
+    }
+    return BlockResult::ok;
   }
+
+ public:
+  bool unmapped = false;  // the last range may be
 };
 
 std::vector<std::byte> header(std::uint32_t type, std::uint64_t sector) {
@@ -116,7 +127,7 @@ TEST_CASE("a disk counts what it moved, and the requests that it refused") {
   CHECK(bench.status(99, 0) == unsupp);
   CHECK(bench.status(flush, 0) == ok);
   const std::vector<virtio::DeviceReport::Own> expected = {
-      {"bytes_read", 512}, {"bytes_written", 1024}, {"flushes", 1}, {"errors", 3}};
+      {"bytes_read", 512}, {"bytes_written", 1024}, {"bytes_discarded", 0}, {"flushes", 1}, {"errors", 3}};
   CHECK(bench.device.report() == expected);
   bench.device.deactivate();
   CHECK(bench.device.report() == expected);
@@ -129,8 +140,15 @@ TEST_CASE("the configuration shows whole sectors, and zero behind its end") {
   CHECK(bench.config(4, 4) == 0);
   CHECK(bench.config(12, 4) == 254);
   CHECK(bench.config(20, 4) == 512);
-  CHECK(bench.config(20, 8) == 512);
-  CHECK(bench.config(24, 4) == 0);
+  CHECK(bench.config(24, 1) == 3);  // eight logical blocks in a physical one
+  CHECK(bench.config(26, 2) == 8);
+  CHECK(bench.config(writeback, 1) == 1);
+  CHECK(bench.config(34, 2) == 1);
+  CHECK(bench.config(36, 4) == 1 << 21);
+  CHECK(bench.config(40, 4) == 16);
+  CHECK(bench.config(44, 4) == 8);
+  CHECK(bench.config(56, 1) == 1);
+  CHECK(bench.config(60, 8) == 0);
   CHECK(bench.config(UINT32_MAX, 4) == 0);
 }
 
@@ -225,7 +243,7 @@ TEST_CASE("a flush reaches the image, and its failure the guest") {
 }
 
 TEST_CASE("a driver that cannot flush has each write flushed before its answer") {
-  Bench bench(false, "", ~feature_flush);
+  Bench bench(false, "", ~(feature_flush | feature_config_wce));
   CHECK(bench.status(out, 0, 512) == ok);
   CHECK(bench.backend->flushes == 1);
   bench.backend->fault = bench.backend->calls + 1;
@@ -250,7 +268,7 @@ TEST_CASE("the guest gets the disk's id, as much as it has room for") {
 
 TEST_CASE("an unknown kind of request is answered as unsupported") {
   Bench bench;
-  for (const std::uint32_t type : {2u, 3u, 5u, 11u, 13u, 0x80000000u, UINT32_MAX})
+  for (const std::uint32_t type : {2u, 3u, 5u, 14u, 0x80000000u, UINT32_MAX})
     CHECK(bench.status(type, 0, 512, 512) == unsupp);
   CHECK(bench.backend->calls == 0);
 }
@@ -338,6 +356,174 @@ TEST_CASE("a reset waits for the request under way") {
   CHECK(finished);
 }
 
+TEST_CASE("a driver may choose that a write is safe once it is answered, and change its mind") {
+  Bench bench;
+  const auto choose = [&](std::uint8_t value) { bench.device.write_config(writeback, bytes_of(value)); };
+  choose(0);
+  CHECK(bench.config(writeback, 1) == 0);
+  CHECK(bench.status(out, 0, 512) == ok);
+  CHECK(bench.backend->flushes == 1);
+  choose(1);
+  CHECK(bench.config(writeback, 1) == 1);
+  CHECK(bench.status(out, 0, 512) == ok);
+  CHECK(bench.backend->flushes == 1);
+  choose(0);
+  bench.driver.reset();
+  CHECK(bench.config(writeback, 1) == 1);
+  const std::uint32_t wide = 0;
+  bench.device.write_config(0, bytes_of(wide));
+  bench.device.write_config(writeback, bytes_of(wide));
+  CHECK(bench.config(writeback, 1) == 1);
+  CHECK(bench.config(0, 8) == sectors);
+}
+
+struct Segment {
+  le64 sector;
+  le32 count;
+  le32 flags;
+};
+
+int segments_status(Bench& bench, std::uint32_t type, const std::vector<Segment>& segments,
+                    std::size_t cut = 0) {
+  std::vector<std::byte> readable = header(type, 0);
+  for (const Segment& each : segments) {
+    const auto bytes = bytes_of(each);
+    readable.insert(readable.end(), bytes.begin(), bytes.end());
+  }
+  readable.resize(readable.size() - cut);
+  return std::to_integer<int>(bench.driver.request(0, readable, 1).value().data.back());
+}
+
+TEST_CASE("discards and zeroes reach each of their ranges and no other sector") {
+  for (const std::uint32_t type : {discard, write_zeroes}) {
+    Bench bench;
+    REQUIRE(bench.status(out, 0, 16 * 512) == ok);
+    CHECK(segments_status(bench, type, {{2, 1, 0}, {5, 0, 0}, {8, 2, 0}}) == ok);
+    CHECK_FALSE(bench.backend->unmapped);
+    for (std::size_t sector = 0; sector < 16; ++sector) {
+      const bool zero = sector == 2 || sector == 8 || sector == 9;
+      CHECK(bench.backend->content[sector * 512] == (zero ? std::byte{0} : std::byte{0xd7}));
+      CHECK(bench.backend->content[sector * 512 + 511] == (zero ? std::byte{0} : std::byte{0xd7}));
+    }
+    CHECK(bench.backend->calls == 3);
+  }
+}
+
+TEST_CASE("zeroes may be unmapped where the driver says so, a discard with that flag is not supported") {
+  Bench bench;
+  CHECK(segments_status(bench, write_zeroes, {{2, 1, 1}}) == ok);
+  CHECK(bench.backend->unmapped);
+  const int before = bench.backend->calls;
+  CHECK(segments_status(bench, discard, {{2, 1, 1}}) == unsupp);
+  CHECK(segments_status(bench, write_zeroes, {{2, 1, 2}}) == unsupp);
+  CHECK(segments_status(bench, write_zeroes, {{0, 1, 0}, {2, 1, 0x80000000}}) == unsupp);
+  CHECK(bench.backend->calls == before);
+}
+
+TEST_CASE("ranges that are too many, too long, cut short or past the end are refused whole") {
+  Bench bench;
+  for (const std::uint32_t type : {discard, write_zeroes}) {
+    CHECK(segments_status(bench, type, std::vector<Segment>(16, {0, 1, 0})) == ok);
+    const int before = bench.backend->calls;
+    CHECK(segments_status(bench, type, std::vector<Segment>(17, {0, 1, 0})) == ioerr);
+    CHECK(segments_status(bench, type, {}) == ioerr);
+    CHECK(segments_status(bench, type, {{0, 1, 0}}, 1) == ioerr);
+    CHECK(segments_status(bench, type, {{0, 1, 0}, {sectors, 1, 0}}) == ioerr);
+    CHECK(segments_status(bench, type, {{0, 1, 0}, {UINT64_MAX, 1, 0}}) == ioerr);
+    CHECK(segments_status(bench, type, {{0, (1u << 21) + 1, 0}}) == ioerr);
+    CHECK(bench.backend->calls == before);
+  }
+}
+
+TEST_CASE("a discard that the host does not know is answered well, zeroes are not") {
+  Bench bench;
+  bench.backend->failure = BlockResult::unsupported;
+  for (const std::uint32_t type : {discard, write_zeroes}) {
+    bench.backend->fault = bench.backend->calls;
+    CHECK(segments_status(bench, type, {{0, 1, 0}}) == (type == discard ? ok : unsupp));
+  }
+  bench.backend->discards = false;
+  CHECK(segments_status(bench, discard, {{0, 1, 0}}) == unsupp);
+  CHECK(segments_status(bench, write_zeroes, {{0, 1, 0}}) == unsupp);
+  CHECK((bench.device.features() & (3ull << 13)) == 0);
+}
+
+TEST_CASE("zeroes are flushed before their answer where writes are, once and at the end") {
+  Bench bench(false, "", ~(feature_flush | feature_config_wce));
+  CHECK(segments_status(bench, write_zeroes, {{0, 1, 0}, {2, 1, 0}, {4, 0, 0}}) == ok);
+  CHECK(bench.backend->flushes == 1);
+  CHECK(bench.backend->calls == 3);
+}
+
+TEST_CASE("a disk with blocks of 4096 bytes shows them and takes no smaller request") {
+  VirtioMachine machine;
+  const TemporaryFile file(10 * 4096 + 512);
+  const auto device = machine.create(block_kind, file.path() + ",block-size=4096");
+  CHECK(contains(machine.logged(), "does not see the last 512 bytes"));
+  std::vector<std::byte> config(24);
+  device->read_config(0, config);
+  CHECK(load_le(std::span(config).first(8)) == 80);
+  CHECK(load_le(std::span(config).subspan(20)) == 4096);
+  FakeDriver driver(machine.memory, *device);
+  driver.activate();
+  const auto status = [&](std::uint64_t sector, std::uint32_t bytes) {
+    return std::to_integer<int>(driver.request(0, header(in, sector), bytes + 1)->data.back());
+  };
+  CHECK(status(8, 4096) == ok);
+  CHECK(status(72, 4096) == ok);
+  CHECK(status(80, 4096) == ioerr);
+  CHECK(status(1, 4096) == ioerr);
+  CHECK(status(8, 512) == ioerr);
+}
+
+TEST_CASE("several queues are served by several threads, with either engine and each cache") {
+  for (const std::string options : {"aio=auto", "aio=threads", "cache=unsafe"}) {
+    VirtioMachine machine;
+    const TemporaryFile file(256 * 512);
+    const auto device =
+        machine.create(block_kind, file.path() + ",queues=4,iothreads=2,queue-size=64," + options);
+    CHECK((device->features() & 1 << 12) != 0);
+    CHECK(device->queue_sizes().size() == 4);
+    CHECK(device->queue_sizes()[3] == 64);
+    FakeDriver driver(machine.memory, *device);
+    driver.activate();
+    for (std::uint16_t queue = 0; queue < 4; ++queue) {
+      std::vector<std::byte> written = header(out, queue);
+      written.resize(16 + 512, static_cast<std::byte>(queue + 1));
+      CHECK(driver.request(queue, written, 1)->data.back() == std::byte{ok});
+      const auto back = driver.request(static_cast<std::uint16_t>(3 - queue), header(in, queue), 513);
+      REQUIRE(back);
+      CHECK(back->data.front() == static_cast<std::byte>(queue + 1));
+      CHECK(back->data[511] == static_cast<std::byte>(queue + 1));
+    }
+    CHECK(driver.request(2, header(flush, 0), 1)->data.back() == std::byte{ok});
+  }
+}
+
+TEST_CASE("a reset while many requests are under way ends them all") {
+  for (const std::string options : {"aio=auto", "aio=threads"}) {
+    VirtioMachine machine;
+    const TemporaryFile file(4 << 20);
+    const auto device = machine.create(block_kind, file.path() + "," + options);
+    FakeDriver driver(machine.memory, *device);
+    for (int round = 0; round < 20; ++round) {
+      driver.activate();
+      const GuestAddress at = driver.place(header(round % 2 == 0 ? in : out, 0));
+      const GuestAddress room = driver.allocate(4096 + 1);
+      for (int i = 0; i < 60; ++i) {
+        if (round % 2 == 0)
+          driver.queue(0).add({{at, 16}, {room, 4097, true}});
+        else
+          driver.queue(0).add({{at, 16}, {room, 4096}, {room + 4096, 1, true}});
+      }
+      driver.kick(0);
+      driver.reset();
+    }
+    driver.activate();
+    CHECK(driver.request(0, header(in, 0), 513)->data.back() == std::byte{ok});
+  }
+}
+
 TEST_CASE("a disk is made from its options") {
   VirtioMachine machine;
   const TemporaryFile file(1024 * 512 + 1);
@@ -356,6 +542,9 @@ TEST_CASE("a disk is made from its options") {
   CHECK(
       contains(config_error_of([&] { identify(file.path() + ",id=" + too_long); }), "disk.id '" + too_long));
   CHECK(contains(config_error_of([&] { identify(""); }), "'path' is missing"));
+  CHECK(
+      contains(config_error_of([&] { identify(file.path() + ",iothreads=2"); }), "more threads than queues"));
+  CHECK(contains(config_error_of([&] { identify(file.path() + ",queue-size=100"); }), "disk.queue-size"));
   CHECK(contains(config_error_of([&] { identify(file.path() + ".no"); }), "disk.path"));
   const auto shared = machine.create(block_kind, file.path() + ",readonly=on");
   CHECK((shared->features() & 1 << 5) != 0);

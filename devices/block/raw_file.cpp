@@ -2,6 +2,7 @@
 #include "devices/block/raw_file.h"
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -9,40 +10,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
+#include <cstdint>
 
 #include "vmm/base/errors.h"
 
 namespace hum {
 namespace {
-
-BlockResult result_of(int error) {
-  return error == ENOSPC || error == EDQUOT ? BlockResult::no_space : BlockResult::io_error;
-}
-
-// Calls some(parts, offset) until all parts are transferred. After a short transfer the rest of the part it
-// ended in goes alone, so that the caller's iovecs need no copy.
-template <class Some>
-BlockResult transfer(std::span<const iovec> parts, std::uint64_t offset, Some&& some) {
-  std::size_t done_of_first = 0;
-  while (!parts.empty()) {
-    const iovec rest{static_cast<std::byte*>(parts.front().iov_base) + done_of_first,
-                     parts.front().iov_len - done_of_first};
-    const ssize_t count = done_of_first == 0
-                              ? some(parts.first(std::min<std::size_t>(parts.size(), IOV_MAX)), offset)
-                              : some(std::span<const iovec>(&rest, 1), offset);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return result_of(errno);
-    if (count == 0) return BlockResult::io_error;  // the file has become shorter
-    offset += static_cast<std::uint64_t>(count);
-    done_of_first += static_cast<std::size_t>(count);
-    while (!parts.empty() && done_of_first >= parts.front().iov_len) {
-      done_of_first -= parts.front().iov_len;
-      parts = parts.subspan(1);
-    }
-  }
-  return BlockResult::ok;
-}
 
 bool is_permission(int error) {
   return error == EACCES || error == EPERM || error == EROFS || error == ETXTBSY;
@@ -95,44 +68,66 @@ bool lock(const std::string& key, const std::string& path, const Fd& file, bool 
   return false;
 }
 
+// Asked behind the end, where there is nothing to lose. A block device answers for itself when it is used.
+bool can_punch_holes(const Fd& file) {
+  struct stat status;
+  if (::fstat(file.get(), &status) != 0) return false;
+  return S_ISBLK(status.st_mode) ||
+         ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, status.st_size, 4096) == 0;
+}
+
 }  // namespace
 
-std::unique_ptr<RawFile> RawFile::open(const std::string& key, const std::string& path, bool read_only) {
-  Fd file = open_image(key, path, read_only);
-  const std::uint64_t size = size_of(key, path, file);
-  if (::fcntl(file.get(), F_SETFL, 0) != 0) throw HostError(errno, "make '" + path + "' blocking");
-  const bool locked = lock(key, path, file, read_only);
-  auto image = std::make_unique<RawFile>(std::move(file), size);
-  image->locked_ = locked;
+std::unique_ptr<RawFile> RawFile::open(const std::string& key, const std::string& path, bool read_only,
+                                       BlockCache cache) {
+  std::unique_ptr<RawFile> image(new RawFile);
+  image->cache_ = cache;
+  image->file_ = open_image(key, path, read_only);
+  image->size_ = size_of(key, path, image->file_);
+  if (::fcntl(image->file_.get(), F_SETFL, 0) != 0) throw HostError(errno, "make '" + path + "' blocking");
+  image->locked_ = lock(key, path, image->file_, read_only);
+  int logical = 0;
+  unsigned physical = 0;
+  if (::ioctl(image->file_.get(), BLKSSZGET, &logical) == 0 &&
+      ::ioctl(image->file_.get(), BLKPBSZGET, &physical) == 0) {
+    image->logical_block_size_ = static_cast<std::uint32_t>(logical);
+    image->physical_block_size_ = physical;
+  }
+  image->has_discard_ = !read_only && can_punch_holes(image->file_);
+  if (cache == BlockCache::direct) image->open_direct(key, path, read_only);
   return image;
 }
 
-BlockResult RawFile::read(std::span<const iovec> to, std::uint64_t offset) {
-  return transfer(to, offset,
-                  [this](std::span<const iovec> parts, std::uint64_t at) { return read_some(parts, at); });
+void RawFile::open_direct(const std::string& key, const std::string& path, bool read_only) {
+  // By the descriptor: the path may mean another file by now.
+  const std::string same = "/proc/self/fd/" + std::to_string(file_.get());
+  direct_ = Fd(::open(same.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC));
+  if (!direct_)
+    throw ConfigError(key, path, "its file system has no direct I/O (O_DIRECT)",
+                      "use cache=writeback, or move the image");
+  // Linux 6.1 says what direct I/O wants; before it, a page suits all.
+  struct statx status = {};
+  const bool known = ::statx(direct_.get(), "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
+                     (status.stx_mask & STATX_DIOALIGN) != 0 && status.stx_dio_offset_align != 0;
+  memory_alignment_ = known ? status.stx_dio_mem_align : 4096;
+  offset_alignment_ = known ? status.stx_dio_offset_align : 4096;
 }
 
-BlockResult RawFile::write(std::span<const iovec> from, std::uint64_t offset) {
-  return transfer(from, offset,
-                  [this](std::span<const iovec> parts, std::uint64_t at) { return write_some(parts, at); });
+bool RawFile::fits_direct(const BlockOperation& operation) const {
+  if ((operation.offset | operation.size) % offset_alignment_ != 0) return false;
+  return std::all_of(operation.buffers.begin(), operation.buffers.end(), [this](const iovec& part) {
+    return (reinterpret_cast<std::uintptr_t>(part.iov_base) | part.iov_len) % memory_alignment_ == 0;
+  });
 }
 
-BlockResult RawFile::flush() {
-  while (sync() != 0)
-    if (errno != EINTR) return result_of(errno);
-  return BlockResult::ok;
-}
-
-ssize_t RawFile::read_some(std::span<const iovec> to, std::uint64_t offset) {
-  return ::preadv(file_.get(), to.data(), static_cast<int>(to.size()), static_cast<off_t>(offset));
-}
-
-ssize_t RawFile::write_some(std::span<const iovec> from, std::uint64_t offset) {
-  return ::pwritev(file_.get(), from.data(), static_cast<int>(from.size()), static_cast<off_t>(offset));
-}
-
-int RawFile::sync() {
-  return ::fdatasync(file_.get());
+void RawFile::start(BlockEngine& engine, BlockOperation& operation) {
+  using Kind = BlockOperation::Kind;
+  if (operation.kind == Kind::flush && cache_ == BlockCache::unsafe) {
+    operation.finished(BlockResult::ok);
+    return;
+  }
+  const bool data = operation.kind == Kind::read || operation.kind == Kind::write;
+  engine.start((data && direct_ && fits_direct(operation) ? direct_ : file_).get(), operation);
 }
 
 }  // namespace hum

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <sys/types.h>
-
 #include <memory>
 #include <string>
 
@@ -11,34 +9,46 @@
 
 namespace hum {
 
+// What the host does with writes until they are flushed, and with flushes.
+enum class BlockCache : std::uint8_t {
+  writeback,  // in the host's page cache
+  direct,     // past the page cache (O_DIRECT)
+  unsafe,     // as writeback, and flushes do nothing
+};
+
 // A disk image whose bytes are those of a regular file or of a host's block device. Holds an advisory lock
 // (fcntl(2), F_OFD_SETLK) as long as it lives: readers share a file, a writer has it alone.
-class RawFile : public BlockBackend {
+class RawFile final : public BlockBackend {
  public:
   // key is the option's full name, for errors. Throws ConfigError where another choice of the user's helps
-  // (no such file, a directory, no permission, locked by another disk), HostError otherwise.
-  static std::unique_ptr<RawFile> open(const std::string& key, const std::string& path, bool read_only);
-
-  RawFile(Fd file, std::uint64_t size) : file_(std::move(file)), size_(size) {}
+  // (no such file, a directory, no permission, locked by another disk, no O_DIRECT), HostError otherwise.
+  static std::unique_ptr<RawFile> open(const std::string& key, const std::string& path, bool read_only,
+                                       BlockCache cache = BlockCache::writeback);
 
   // False where the file system has no locks.
   bool locked() const { return locked_; }
 
   std::uint64_t size() const override { return size_; }
-  BlockResult read(std::span<const iovec> to, std::uint64_t offset) override;
-  BlockResult write(std::span<const iovec> from, std::uint64_t offset) override;
-  BlockResult flush() override;
-
- protected:
-  // The system calls, as preadv(2), pwritev(2) and fdatasync(2); tests make them fail.
-  virtual ssize_t read_some(std::span<const iovec> to, std::uint64_t offset);
-  virtual ssize_t write_some(std::span<const iovec> from, std::uint64_t offset);
-  virtual int sync();
+  std::uint32_t logical_block_size() const override { return logical_block_size_; }
+  std::uint32_t physical_block_size() const override { return physical_block_size_; }
+  bool has_discard() const override { return has_discard_; }
+  void start(BlockEngine& engine, BlockOperation& operation) override;
 
  private:
+  RawFile() = default;
+  void open_direct(const std::string& key, const std::string& path, bool read_only);
+  bool fits_direct(const BlockOperation& operation) const;
+
   Fd file_;
-  std::uint64_t size_;
+  Fd direct_;  // the same file with O_DIRECT; what is not aligned takes the other
+  std::uint64_t size_ = 0;
+  std::uint32_t logical_block_size_ = 512;
+  std::uint32_t physical_block_size_ = 4096;
+  std::uint32_t offset_alignment_ = 1;  // for direct_: of offset and size, and of buffers
+  std::uint32_t memory_alignment_ = 1;
+  BlockCache cache_ = BlockCache::writeback;
   bool locked_ = false;
+  bool has_discard_ = false;
 };
 
 }  // namespace hum

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/block/raw_file.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <climits>
-#include <cstring>
+#include <algorithm>
+#include <memory>
 #include <vector>
 
+#include "devices/block/block_engines.h"
+#include "devices/block/testing.h"
 #include "devices/temporary_file.h"
 #include "devices/virtio_testing.h"
 #include "vmm/base/errors.h"
@@ -20,144 +20,95 @@ namespace {
 
 using testing::config_error_of;
 using testing::contains;
+using Kind = BlockOperation::Kind;
+using testing::Pattern;
+using testing::perform;
 using testing::TemporaryFile;
+using testing::TestOperation;
 
-// A file with one call that goes wrong: it transfers 7 bytes only, or fails.
-class FaultyFile final : public RawFile {
- public:
-  FaultyFile(const TemporaryFile& file, std::uint64_t size) : RawFile(open_file(file.path(), O_RDWR), size) {}
-
-  static constexpr int is_short = 0;
-  void fail_at(int call, int error) {
-    fault_ = call;
-    error_ = error;
-    calls = 0;
-  }
-
-  int calls = 0;
-
- private:
-  ssize_t read_some(std::span<const iovec> to, std::uint64_t offset) override {
-    if (calls++ != fault_) return RawFile::read_some(to, offset);
-    if (error_ == is_short) return RawFile::read_some(short_part(to), offset);
-    errno = error_;
-    return -1;
-  }
-  ssize_t write_some(std::span<const iovec> from, std::uint64_t offset) override {
-    if (calls++ != fault_) return RawFile::write_some(from, offset);
-    if (error_ == is_short) return RawFile::write_some(short_part(from), offset);
-    errno = error_;
-    return -1;
-  }
-  int sync() override {
-    if (calls++ != fault_) return RawFile::sync();
-    errno = error_;
-    return -1;
-  }
-  std::span<const iovec> short_part(std::span<const iovec> parts) {
-    part_ = {parts.front().iov_base, std::min<std::size_t>(parts.front().iov_len, 7)};
-    return {&part_, 1};
-  }
-
-  int fault_ = -1;
-  int error_ = 0;
-  iovec part_ = {};
-};
-
-// Bytes that tell their place, in parts of the given size.
-struct Pattern {
-  Pattern(std::size_t count, std::size_t part, bool filled) : bytes(count * part) {
-    if (filled)
-      for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 31 + i / 256);
-    for (std::size_t i = 0; i < count; ++i) parts.push_back({bytes.data() + i * part, part});
-  }
-  std::vector<std::byte> bytes;
-  std::vector<iovec> parts;
-};
-
-TEST_CASE("what is written to an image at an offset is read back from there, in any number of parts") {
-  for (const std::size_t count :
-       {std::size_t{1}, std::size_t{IOV_MAX}, std::size_t{IOV_MAX} + 1, std::size_t{2500}}) {
-    const TemporaryFile file(2 << 20);
-    const auto image = RawFile::open("disk.path", file.path(), false);
-    const Pattern out(count, 512, true);
-    Pattern in(count, 512, false);
-    CHECK(image->size() == 2 << 20);
-    CHECK(image->write(out.parts, 4096) == BlockResult::ok);
-    CHECK(image->read(in.parts, 4096) == BlockResult::ok);
-    CHECK(in.bytes == out.bytes);
-    Pattern before(1, 4096, true);
-    CHECK(image->read(before.parts, 0) == BlockResult::ok);
-    CHECK(before.bytes == std::vector<std::byte>(4096));
-  }
-}
-
-TEST_CASE("a transfer that the host cuts short or interrupts, at any call, is completed") {
-  const TemporaryFile file(1 << 20);
-  for (const int error : {FaultyFile::is_short, EINTR}) {
-    FaultyFile image(file, 1 << 20);
-    const Pattern out(1500, 16, true);
-    int faults = 0;
-    for (int call = 0; call < image.calls || call == 0; ++call, ++faults) {
-      image.fail_at(call, error);
-      REQUIRE(image.write(out.parts, 512) == BlockResult::ok);
-      Pattern in(1500, 16, false);
-      image.fail_at(call, error);
-      REQUIRE(image.read(in.parts, 512) == BlockResult::ok);
-      CHECK(in.bytes == out.bytes);
-    }
-    CHECK(faults >= 3);
-  }
-}
-
-TEST_CASE("an error of the host, at any call, is the result of the transfer and ends it") {
-  struct Row {
-    int error;
-    BlockResult result;
-  };
-  for (const Row row : {Row{EIO, BlockResult::io_error}, Row{ENOSPC, BlockResult::no_space},
-                        Row{EDQUOT, BlockResult::no_space}, Row{EBADF, BlockResult::io_error}}) {
+TEST_CASE("what is written to an image at an offset is read back from there, through each kind of cache") {
+  for (const BlockCache cache : {BlockCache::writeback, BlockCache::direct, BlockCache::unsafe}) {
     const TemporaryFile file(1 << 20);
-    FaultyFile image(file, 1 << 20);
-    Pattern data(2500, 16, true);
-    for (int call = 0; call < 3; ++call) {
-      image.fail_at(call, row.error);
-      CHECK(image.write(data.parts, 0) == row.result);
-      CHECK(image.calls == call + 1);
-      image.fail_at(call, row.error);
-      CHECK(image.read(data.parts, 0) == row.result);
-      CHECK(image.calls == call + 1);
+    const auto engine = make_block_engine(BlockEngineKind::automatic, 8);
+    std::unique_ptr<RawFile> image;
+    try {
+      image = RawFile::open("disk.path", file.path(), false, cache);
+    } catch (const ConfigError& error) {  // a file system without O_DIRECT says so
+      CHECK(cache == BlockCache::direct);
+      CHECK(contains(error.what(), "cache=writeback"));
+      continue;
     }
-    image.fail_at(3, row.error);
-    CHECK(image.write(data.parts, 0) == BlockResult::ok);
-    image.fail_at(0, row.error);
-    CHECK(image.flush() == row.result);
+    CHECK(image->size() == 1 << 20);
+    // Aligned, aligned nowhere, and aligned but in small parts.
+    Pattern aligned(1, 8192 + 4096, true);
+    Pattern unaligned(3, 512, true);
+    Pattern parts(16, 512, true);
+    auto* const begin = reinterpret_cast<std::byte*>(
+        (reinterpret_cast<std::uintptr_t>(aligned.bytes.data()) + 4095) / 4096 * 4096);
+    const auto page = [&](Kind kind, std::uint64_t offset) {
+      return TestOperation(kind, offset, 8192, {{begin, 8192}});
+    };
+    CHECK(perform(*image, *engine, page(Kind::write, 65536)) == BlockResult::ok);
+    CHECK(perform(*image, *engine, unaligned.operation(Kind::write, 512)) == BlockResult::ok);
+    CHECK(perform(*image, *engine, parts.operation(Kind::write, 131072)) == BlockResult::ok);
+    CHECK(perform(*image, *engine, {Kind::flush, 0, 0}) == BlockResult::ok);
+    const std::vector<std::byte> written(begin, begin + 8192);
+    std::fill_n(begin, 8192, std::byte{0});
+    Pattern some(3, 512, false);
+    Pattern many(16, 512, false);
+    CHECK(perform(*image, *engine, page(Kind::read, 65536)) == BlockResult::ok);
+    CHECK(perform(*image, *engine, some.operation(Kind::read, 512)) == BlockResult::ok);
+    CHECK(perform(*image, *engine, many.operation(Kind::read, 131072)) == BlockResult::ok);
+    CHECK(std::equal(written.begin(), written.end(), begin));
+    CHECK(some.bytes == unaligned.bytes);
+    CHECK(many.bytes == parts.bytes);
   }
 }
 
-TEST_CASE("an image that was cut behind our back gives an error and no zeroes") {
+TEST_CASE("an image says how it is divided into blocks, and what it can") {
   const TemporaryFile file(4096);
-  const auto image = RawFile::open("disk.path", file.path(), true);
-  REQUIRE(::truncate(file.path().c_str(), 1024) == 0);
-  Pattern in(1, 1024, true);
-  CHECK(image->read(in.parts, 0) == BlockResult::ok);
-  CHECK(image->read(in.parts, 512) == BlockResult::io_error);
-  CHECK(image->read(in.parts, 1024) == BlockResult::io_error);
+  const auto image = RawFile::open("disk.path", file.path(), false);
+  CHECK(image->logical_block_size() == 512);
+  CHECK(image->physical_block_size() == 4096);
+  const auto reader = [&] {
+    const TemporaryFile other(4096);
+    return RawFile::open("disk.path", other.path(), true);
+  }();
+  CHECK_FALSE(reader->has_discard());
 }
 
-TEST_CASE("a flush is one fdatasync, repeated only when interrupted") {
+TEST_CASE("asking what an image can leaves it as it was") {
   const TemporaryFile file(4096);
-  FaultyFile image(file, 4096);
-  CHECK(image.flush() == BlockResult::ok);
-  CHECK(image.calls == 1);
-  image.fail_at(0, EINTR);
-  CHECK(image.flush() == BlockResult::ok);
-  CHECK(image.calls == 2);
-  // A pipe cannot be synced, which shows that the call is made.
-  int ends[2];
-  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-  const Fd other(ends[0]);
-  CHECK(RawFile(Fd(ends[1]), 0).flush() == BlockResult::io_error);
+  struct stat before = {};
+  struct stat after = {};
+  REQUIRE(::stat(file.path().c_str(), &before) == 0);
+  RawFile::open("disk.path", file.path(), false);
+  REQUIRE(::stat(file.path().c_str(), &after) == 0);
+  CHECK(after.st_size == before.st_size);
+  CHECK(after.st_blocks == before.st_blocks);
+}
+
+TEST_CASE("flushes of an unsafe image do nothing, those of another one reach the host") {
+  class NoEngine final : public BlockEngine {
+   public:
+    void start(int, BlockOperation& operation) override {
+      ++started;
+      operation.finished(BlockResult::io_error);
+    }
+    void submit() override {}
+    int ready_fd() const override { return -1; }
+    void reap() override {}
+    void drain() override {}
+    int started = 0;
+  };
+  const TemporaryFile file(4096);
+  NoEngine engine;
+  CHECK(perform(*RawFile::open("disk.path", file.path(), false, BlockCache::unsafe), engine,
+                {Kind::flush, 0, 0}) == BlockResult::ok);
+  CHECK(engine.started == 0);
+  CHECK(perform(*RawFile::open("disk.path", file.path(), false), engine, {Kind::flush, 0, 0}) ==
+        BlockResult::io_error);
+  CHECK(engine.started == 1);
 }
 
 TEST_CASE("an image that cannot be opened is refused with its path and what helps") {

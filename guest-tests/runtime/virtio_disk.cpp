@@ -21,7 +21,8 @@ VirtioDisk::Parts VirtioDisk::begin_request(std::uint32_t type, std::uint64_t se
                                             const volatile void* data, std::uint32_t size) {
   header = {type, 0, sector};
   status = unanswered;
-  return {{{&header, sizeof(header), false}, {data, size, type != out}, {&status, 1, true}}};
+  const bool device_reads = type == out || type == discard || type == write_zeroes;
+  return {{{&header, sizeof(header), false}, {data, size, !device_reads}, {&status, 1, true}}};
 }
 
 std::uint16_t VirtioDisk::place(std::uint32_t type, std::uint64_t sector, const volatile void* data,

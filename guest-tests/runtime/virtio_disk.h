@@ -15,6 +15,8 @@ class VirtioDisk {
   static constexpr std::uint32_t out = 1;
   static constexpr std::uint32_t flush = 4;
   static constexpr std::uint32_t get_id = 8;
+  static constexpr std::uint32_t discard = 11;
+  static constexpr std::uint32_t write_zeroes = 13;
   static constexpr std::uint8_t ok = 0;
   static constexpr std::uint8_t io_error = 1;
   static constexpr std::uint8_t unsupported = 2;
@@ -24,6 +26,13 @@ class VirtioDisk {
     std::uint32_t type;
     std::uint32_t reserved;
     std::uint64_t sector;
+  };
+
+  // A range of discard and write_zeroes.
+  struct Segment {
+    std::uint64_t sector;
+    std::uint32_t sectors;
+    std::uint32_t flags;
   };
 
   // Finds the disk of the command line's transport and brings it up; again after a reset. False if there is

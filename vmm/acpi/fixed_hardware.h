@@ -4,7 +4,7 @@
 #include <cstdint>
 
 // The fixed hardware that the FADT names: a block of four 8-bit ports, which the power device answers, and
-// the PM timer, which only the test device has. The table builder tells the guest about them.
+// the PM timer. The table builder tells the guest about them.
 namespace hum::acpi {
 
 inline constexpr std::uint16_t power_block_port = 0x600;
@@ -24,5 +24,14 @@ inline constexpr std::uint8_t reset_value = 0x01;
 inline constexpr std::uint16_t pm_timer_port = 0x608;  // 4.8.3.3: a 32-bit counter that can only be read
 inline constexpr std::uint8_t pm_timer_size = 4;
 inline constexpr std::uint64_t pm_timer_hertz = 3'579'545;
+
+// Which of the hardware that the FADT tells of is there. Linux fails to calibrate with a PM timer that is
+// named and not there.
+struct FixedHardware {
+  bool power_block = false;
+  bool pm_timer = false;
+  bool cmos_clock = false;
+  bool i8042 = false;  // a real keyboard controller, not one that only resets
+};
 
 }  // namespace hum::acpi

@@ -7,7 +7,6 @@
 #include <string>
 #include <string_view>
 
-#include "vmm/acpi/fixed_hardware.h"
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
 
@@ -86,7 +85,7 @@ class Table {
 
 std::vector<std::byte> build_dsdt(const TableOptions& options) {
   Table table("DSDT", 2);
-  if (options.power_block)
+  if (options.fixed.power_block)
     table.append(name("\\_S5_", package({integer(sleep_type_s5), integer(0), integer(0), integer(0)})));
   table.append(scope("\\_SB_", {options.dsdt_terms}));
   return table.finish();
@@ -109,20 +108,20 @@ std::vector<std::byte> build_fadt(std::uint64_t dsdt, const TableOptions& option
   Table table("FACP", 6);
   table.put(40, 4, dsdt);
   table.put(140, 8, dsdt);
-  if (options.cmos_clock_present) table.put(108, 1, century_register);
+  if (options.fixed.cmos_clock) table.put(108, 1, century_register);
   table.put(109, 2,
-            boot_no_vga | (options.i8042_present ? boot_8042 : 0u) |
-                (options.cmos_clock_present ? 0u : boot_no_cmos_clock));
+            boot_no_vga | (options.fixed.i8042 ? boot_8042 : 0u) |
+                (options.fixed.cmos_clock ? 0u : boot_no_cmos_clock));
   table.put(112, 4,
             wbinvd_works | no_fixed_power_button | no_fixed_sleep_button | no_fixed_clock_wakeup |
-                (options.power_block ? has_reset_register : 0u) |
-                (options.pm_timer ? timer_has_32_bits : 0u) | hardware_reduced);
-  if (options.pm_timer) {
+                (options.fixed.power_block ? has_reset_register : 0u) |
+                (options.fixed.pm_timer ? timer_has_32_bits : 0u) | hardware_reduced);
+  if (options.fixed.pm_timer) {
     table.put(76, 4, pm_timer_port);
     table.put(91, 1, pm_timer_size);
     table.put_port(208, pm_timer_port, pm_timer_size);
   }
-  if (options.power_block) {
+  if (options.fixed.power_block) {
     table.put_port(116, reset_port);
     table.put(128, 1, reset_value);
     table.put_port(244, sleep_control_port);

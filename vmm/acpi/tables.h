@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vmm/acpi/aml.h"
+#include "vmm/acpi/fixed_hardware.h"
 
 namespace hum::acpi {
 
@@ -22,13 +23,9 @@ struct Mcfg {
 struct TableOptions {
   std::span<const std::uint32_t> apic_ids;  // of the vCPUs, in the order of their numbers
   std::optional<Mcfg> mcfg = {};
-  Aml dsdt_terms = {};         // the devices' nodes, to go under \_SB
-  bool legacy_pic = false;     // there are two 8259s too (irqchip=kernel)
-  bool power_block = true;     // the ports of fixed_hardware.h are there
-  bool i8042_present = false;  // a real keyboard controller, not one that only resets
-  bool cmos_clock_present = false;
-  bool pm_timer =
-      false;  // the one of fixed_hardware.h; Linux fails to calibrate with one that is named and not there
+  Aml dsdt_terms = {};      // the devices' nodes, to go under \_SB
+  bool legacy_pic = false;  // there are two 8259s too (irqchip=kernel)
+  FixedHardware fixed = {};
 };
 
 struct BuiltTables {

@@ -120,7 +120,7 @@ TEST_CASE("the RSDP is where a guest searches, of revision 2, with both checksum
 }
 
 TEST_CASE("the FADT is hardware-reduced and names no hardware but the power block") {
-  const Reader reader({.apic_ids = two_cpus});
+  const Reader reader({.apic_ids = two_cpus, .fixed = {.power_block = true}});
   const auto fadt = reader.find("FACP");
   REQUIRE(fadt.size() == 276);
   CHECK(reader.get(fadt, 8, 1) == 6);
@@ -141,8 +141,7 @@ TEST_CASE("the FADT is hardware-reduced and names no hardware but the power bloc
 }
 
 TEST_CASE("the FADT follows what the machine has") {
-  const Reader reader(
-      {.apic_ids = two_cpus, .power_block = false, .i8042_present = true, .cmos_clock_present = true});
+  const Reader reader({.apic_ids = two_cpus, .fixed = {.cmos_clock = true, .i8042 = true}});
   const auto fadt = reader.find("FACP");
   CHECK(reader.get(fadt, 109, 2) == 0x06);
   CHECK(reader.get(fadt, 108, 1) == 0x32);
@@ -152,7 +151,7 @@ TEST_CASE("the FADT follows what the machine has") {
 }
 
 TEST_CASE("the FADT names the PM timer where there is one") {
-  const Reader reader({.apic_ids = two_cpus, .pm_timer = true});
+  const Reader reader({.apic_ids = two_cpus, .fixed = {.power_block = true, .pm_timer = true}});
   const auto fadt = reader.find("FACP");
   CHECK(reader.get(fadt, 76, 4) == pm_timer_port);
   CHECK(reader.get(fadt, 91, 1) == 4);
@@ -199,7 +198,7 @@ TEST_CASE("there is an MCFG only with memory-mapped configuration space") {
 
 TEST_CASE("the DSDT has the soft-off state and the caller's terms under _SB") {
   const Aml terms = device("ABCD", {name("_UID", integer(7))});
-  const Reader reader({.apic_ids = two_cpus, .dsdt_terms = terms});
+  const Reader reader({.apic_ids = two_cpus, .dsdt_terms = terms, .fixed = {.power_block = true}});
   const auto dsdt = reader.dsdt();
   CHECK(reader.text(dsdt, 0, 4) == "DSDT");
   CHECK(reader.get(dsdt, 8, 1) == 2);  // 64-bit integers
@@ -251,8 +250,10 @@ TEST_CASE("the reference compiler reads the tables and its own text of them with
       name("DATA", package({buffer(std::array<std::uint8_t, 3>{1, 2, 3}), string("text"), integer(0)})),
   });
   const std::array<std::uint32_t, 3> ids{0, 1, 300};
-  const Reader reader(
-      {.apic_ids = ids, .mcfg = Mcfg{0xe0000000, 0, 15}, .dsdt_terms = terms, .cmos_clock_present = true});
+  const Reader reader({.apic_ids = ids,
+                       .mcfg = Mcfg{0xe0000000, 0, 15},
+                       .dsdt_terms = terms,
+                       .fixed = {.power_block = true, .cmos_clock = true}});
   const Folder folder;
   const auto write = [&](const std::string& name, std::span<const std::byte> table) {
     std::ofstream file(folder.path / name, std::ios::binary);

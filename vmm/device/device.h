@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "vmm/acpi/aml.h"
+#include "vmm/acpi/fixed_hardware.h"
 #include "vmm/base/console_hub.h"
 #include "vmm/base/log.h"
 #include "vmm/base/options.h"
@@ -43,13 +44,15 @@ struct DeviceContext {
 };
 
 // A device with registers of its own at fixed places: it maps its windows when it is made. Its address
-// windows and interrupts follow from its constructor, its node in the DSDT from acpi_node().
+// windows and interrupts follow from its constructor, what ACPI says of it from acpi_node() and declare().
 class PlatformDevice {
  public:
   virtual ~PlatformDevice() = default;
 
   // The node under \_SB, empty for a device the guest is not told about.
   virtual acpi::Aml acpi_node() const { return {}; }
+  // Says what of the fixed hardware this device is.
+  virtual void declare(acpi::FixedHardware& /*fixed*/) const {}
   // The operator's request to switch off; true if the device can pass it on to the guest.
   virtual bool press_power_button() { return false; }
 

@@ -62,10 +62,10 @@ std::uint32_t count_virtio(const VmConfig& config, std::span<const DeviceKind* c
 }
 
 // "disk0", "disk1": the kind and how many of it there are before.
-std::string unique_name(const std::string& kind, const std::vector<std::string>& names) {
-  const auto digits = [&](const std::string& name) { return std::string_view(name).substr(kind.size()); };
-  const auto before = std::count_if(names.begin(), names.end(), [&](const std::string& name) {
-    return name.starts_with(kind) && digits(name).find_first_not_of("0123456789") == std::string_view::npos;
+template <class Named>
+std::string unique_name(const std::string& kind, const std::vector<Named>& devices) {
+  const auto before = std::count_if(devices.begin(), devices.end(), [&](const Named& each) {
+    return each.name.find_last_not_of("0123456789") == kind.size() - 1 && each.name.starts_with(kind);
   });
   return kind + std::to_string(before);
 }
@@ -147,9 +147,9 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
   }
   const OptionValues options = OptionValues::parse(device.kind, kind->options, device.options);
   if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&kind->create)) {
-    platform_devices_.push_back((*platform)(options, context_));
-    platform_names_.push_back(unique_name(device.kind, platform_names_));
-    nodes_.push_back(platform_devices_.back()->acpi_node());
+    const auto& made = platform_devices_.emplace_back(unique_name(device.kind, platform_devices_),
+                                                      (*platform)(options, context_));
+    nodes_.push_back(made.device->acpi_node());
   } else {
     attach(std::get<DeviceKind::VirtioFactory>(kind->create)(options, context_), device.kind);
   }
@@ -157,11 +157,11 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
 
 void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name) {
   const virtio::TransportContext context{memory_, mmio_, vm_, log_};
-  transport_names_.push_back(unique_name(name, transport_names_));
+  std::string own_name = unique_name(name, transports_);
   if (pci_) {
     auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), name, vm_);
     pci_->add(*transport);
-    transports_.push_back(std::move(transport));
+    transports_.emplace_back(std::move(own_name), std::move(transport));
     return;
   }
   const auto number = static_cast<unsigned>(transports_.size());
@@ -169,7 +169,7 @@ void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::st
   auto transport = std::make_unique<virtio::MmioTransport>(context, std::move(device), name,
                                                            static_cast<std::uint32_t>(base), *pins_);
   nodes_.push_back(transport->acpi_node(number));
-  transports_.push_back(std::move(transport));
+  transports_.emplace_back(std::move(own_name), std::move(transport));
 }
 
 void Machine::load(const VmConfig& config) {
@@ -178,13 +178,7 @@ void Machine::load(const VmConfig& config) {
   for (const auto& vcpu : vcpus_) apic_ids.push_back(vcpu->id());
   tables.apic_ids = apic_ids;
   tables.legacy_pic = config.irqchip == Irqchip::kernel;
-  const auto has = [&](std::string_view kind) {
-    return std::any_of(config.devices.begin(), config.devices.end(),
-                       [&](const DeviceConfig& each) { return each.kind == kind; });
-  };
-  tables.cmos_clock_present = has("cmos");
-  tables.power_block = has("power");
-  tables.pm_timer = has("testdev");
+  for (const auto& each : platform_devices_) each.device->declare(tables.fixed);
   if (pci_) {
     tables.mcfg = {.base = layout::ecam_begin, .first_bus = 0, .last_bus = 0};
     nodes_.push_back(pci_->acpi_node());
@@ -204,18 +198,18 @@ void Machine::load(const VmConfig& config) {
 
 bool Machine::press_power_button() {
   return std::any_of(platform_devices_.begin(), platform_devices_.end(),
-                     [](const auto& device) { return device->press_power_button(); });
+                     [](const auto& each) { return each.device->press_power_button(); });
 }
 
 std::vector<virtio::DeviceReport> Machine::device_reports() const {
   std::vector<virtio::DeviceReport> reports;
-  for (const auto& transport : transports_) reports.push_back(transport->report());
+  for (const auto& each : transports_) reports.push_back(each.device->report());
   return reports;
 }
 
 void Machine::stop_devices(int give_up_fd) {
-  for (const auto& transport : transports_) transport->flush(give_up_fd);
-  for (const auto& transport : transports_) transport->stop();
+  for (const auto& each : transports_) each.device->flush(give_up_fd);
+  for (const auto& each : transports_) each.device->stop();
 }
 
 }  // namespace hum

@@ -59,6 +59,12 @@ class Machine {
   GuestMemory take_memory() { return std::move(memory_); }
 
  private:
+  template <class Device>
+  struct Named {
+    std::string name;  // its kind, and which of them it is
+    std::unique_ptr<Device> device;
+  };
+
   Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, GuestMemory memory,
           const Log& log);
   std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config, std::span<const DeviceKind* const> kinds);
@@ -82,10 +88,8 @@ class Machine {
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   DeviceContext context_;
   std::optional<pci::PciBus> pci_;
-  std::vector<std::unique_ptr<PlatformDevice>> platform_devices_;
-  std::vector<std::string> platform_names_;  // of each: its kind, and which of them it is
-  std::vector<std::unique_ptr<virtio::Transport>> transports_;
-  std::vector<std::string> transport_names_;
+  std::vector<Named<PlatformDevice>> platform_devices_;
+  std::vector<Named<virtio::Transport>> transports_;
   std::vector<acpi::Aml> nodes_;
   LoadedKernel kernel_;
 };

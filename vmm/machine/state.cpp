@@ -26,9 +26,10 @@ GuestMemory checked(const VmConfig& config, GuestMemory&& memory) {
   return std::move(memory);
 }
 
-std::string joined(const std::vector<std::string>& names) {
+template <class Named>
+std::string names_of(const std::vector<Named>& devices) {
   std::string all;
-  for (const std::string& name : names) all += (all.empty() ? "" : " ") + name;
+  for (const Named& each : devices) all += (all.empty() ? "" : " ") + each.name;
   return all;
 }
 
@@ -45,14 +46,14 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
 // The devices go first: what they raise last still arrives.
 void Machine::pause() {
   if (std::exchange(paused_, true)) return;
-  for (const auto& transport : transports_) transport->pause();
+  for (const auto& each : transports_) each.device->pause();
   pins_->hold(true);
 }
 
 void Machine::resume() {
   if (!std::exchange(paused_, false)) return;
   pins_->hold(false);
-  for (const auto& transport : transports_) transport->resume();
+  for (const auto& each : transports_) each.device->resume();
 }
 
 void Machine::fields(StateVisitor& visitor) {
@@ -61,18 +62,17 @@ void Machine::fields(StateVisitor& visitor) {
     visitor.same("memory", memory_.size());
     visitor.same("irqchip", irqchip_ == Irqchip::kernel ? "kernel" : "split");
     visitor.same("transport", transport_ == Transport::pci ? "pci" : "mmio");
-    visitor.same("devices", joined(platform_names_));
-    visitor.same("virtio-devices", joined(transport_names_));
+    visitor.same("devices", names_of(platform_devices_));
+    visitor.same("virtio-devices", names_of(transports_));
   });
   for (const auto& vcpu : vcpus_)
     visitor.section("vcpu", vcpu->id(), [&] { visit_vcpu(*vcpu, kvm_, log_, visitor); });
   visitor.section("kvm", [&] { visit_kvm_vm(vm_, irqchip_ == Irqchip::kernel, visitor); });
   visitor.section("pins", [&] { pins_->fields(visitor); });
   if (pci_) visitor.section("pci", [&] { pci_->fields(visitor); });
-  for (std::size_t i = 0; i < platform_devices_.size(); ++i)
-    visitor.section(platform_names_[i], [&] { platform_devices_[i]->fields(visitor); });
-  for (std::size_t i = 0; i < transports_.size(); ++i)
-    visitor.section(transport_names_[i], [&] { transports_[i]->fields(visitor); });
+  for (const auto& each : platform_devices_)
+    visitor.section(each.name, [&] { each.device->fields(visitor); });
+  for (const auto& each : transports_) visitor.section(each.name, [&] { each.device->fields(visitor); });
   visitor.section("console-input", [&] { console_.fields(visitor); });
 }
 

@@ -24,16 +24,19 @@ std::uint32_t guest_main(const BootInfo& boot) {
                                   {reinterpret_cast<void*>(area), size, true},
                                   {&disk.status, 1, true}};
   write_chain(table, 0, buffers, 3);
-  for (unsigned round = 0; round < 3; ++round) {
+  // A device may be done before the reset, or answer all that it had taken before it reads as reset.
+  unsigned in_flight = 0;
+  for (unsigned round = 0; in_flight < 3; ++round) {
+    check(5, round < 50, "a reset with requests under way");
     check(2, disk.start(virtio_indirect_desc, requests), "start");
+    write<std::uint64_t>(area, 0);
     for (unsigned i = 0; i < requests; ++i)
       disk.queue.offer(disk.queue.place_indirect(table, 3 * sizeof(VirtioDescriptor)));
-    disk.status = VirtioDisk::unanswered;
     disk.device->notify(0);
-    check(3, wait_until([] { return disk.status == VirtioDisk::ok; }), "the device has begun");
+    check(3, wait_until([] { return read<std::uint64_t>(area) != 0; }), "the device has begun");
+    if (disk.queue.used.index < requests) ++in_flight;
     check(4, disk.device->reset(), "reset");
     const std::uint16_t done = disk.queue.used.index;
-    check(5, done < requests, "requests are left");
     write<std::uint64_t>(area, 0);
     check(6, never([&] { return disk.queue.used.index != done; }), "no answer after the reset");
     check(7, never([&] { return read<std::uint64_t>(area) != 0; }), "nothing is written after the reset");

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+
+#include "devices/block/block_backend.h"
+
+namespace hum {
+
+enum class BlockEngineKind : std::uint8_t {
+  automatic,  // io_uring, and threads where the host refuses that
+  io_uring,
+  threads,
+};
+
+// entries: operations that are usually under way. Throws HostError.
+std::unique_ptr<BlockEngine> make_block_engine(BlockEngineKind kind, unsigned entries);
+
+}  // namespace hum

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/block/block_worker.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "vmm/base/errors.h"
+
+namespace hum {
+
+using namespace block_wire;
+
+namespace {
+
+using Kind = BlockOperation::Kind;
+
+// The parts without their first bytes, of which there are as many.
+std::span<iovec> without_front(std::span<iovec> parts, std::size_t bytes) {
+  while (!parts.empty() && bytes >= parts.front().iov_len) {
+    bytes -= parts.front().iov_len;
+    parts = parts.subspan(1);
+  }
+  if (bytes != 0) {
+    parts.front().iov_base = static_cast<std::byte*>(parts.front().iov_base) + bytes;
+    parts.front().iov_len -= bytes;
+  }
+  return parts;
+}
+
+// The parts without their last byte, which is there.
+std::span<iovec> without_last_byte(std::span<iovec> parts) {
+  return --parts.back().iov_len == 0 ? parts.first(parts.size() - 1) : parts;
+}
+
+}  // namespace
+
+// A request of the guest on its way, reused for the next one.
+class BlockWorker::Request final : public BlockOperation {
+ public:
+  void finished(BlockResult how) override { worker->step(*this, how); }
+
+  BlockWorker* worker = nullptr;
+  Lane* lane = nullptr;
+  Request* next_free = nullptr;
+  virtio::DescriptorChain chain;
+  iovec status = {};
+  std::uint32_t type = 0;
+  std::uint64_t bytes = 0;
+  std::array<Segment, most_segments> segments = {};
+  std::size_t segment_count = 0;
+  std::size_t next_segment = 0;
+};
+
+// A queue, with a request for each that the driver can have with the device.
+struct BlockWorker::Lane {
+  std::uint16_t index;
+  virtio::VirtQueue* queue;
+  std::unique_ptr<Request[]> requests;
+  Request* free = nullptr;
+};
+
+BlockWorker::BlockWorker(const BlockDisk& disk, std::unique_ptr<BlockEngine> engine,
+                         std::vector<virtio::ActiveQueue> queues, virtio::DeviceEvents& events,
+                         BlockCounters& counters)
+    : disk_(disk),
+      engine_(std::move(engine)),
+      counters_(counters),
+      service_("disk", std::move(queues), events) {
+  for (const std::uint16_t index : service_.indices()) {
+    virtio::VirtQueue* const queue = service_.queue(index);
+    const std::size_t size = queue->layout().size;
+    lanes_.push_back({index, queue, std::make_unique<Request[]>(size)});
+  }
+  for (Lane& each : lanes_) {
+    for (std::size_t i = each.queue->layout().size; i-- != 0;) {
+      Request& request = each.requests[i];
+      request.worker = this;
+      request.lane = &each;
+      request.next_free = std::exchange(each.free, &request);
+    }
+  }
+  service_.call([this] {
+    service_.watch(engine_->ready_fd(), EventLoop::Interest::readable, [this] { finish_some(); });
+  });
+  service_.start([this](std::uint16_t index) { serve(index); });
+}
+
+BlockWorker::~BlockWorker() {
+  service_.stop([this] { engine_->drain(); });
+}
+
+std::vector<virtio::ActiveQueue> BlockWorker::stop() {
+  return service_.stop([this] {
+    engine_->drain();
+    publish();
+  });
+}
+
+BlockWorker::Lane& BlockWorker::lane(std::uint16_t index) {
+  return *std::find_if(lanes_.begin(), lanes_.end(), [&](const Lane& each) { return each.index == index; });
+}
+
+void BlockWorker::serve(std::uint16_t index) {
+  Lane& lane = this->lane(index);
+  service_.drain(index, [&](virtio::DescriptorChain& chain) {
+    // There is one: the queue never gives out more requests than it has entries.
+    Request& request = *std::exchange(lane.free, lane.free->next_free);
+    std::swap(request.chain, chain);
+    begin(request);
+    return true;
+  });
+  engine_->submit();
+  finish_some();
+}
+
+void BlockWorker::finish_some() {
+  engine_->reap();
+  engine_->submit();
+  publish();
+}
+
+void BlockWorker::publish() {
+  for (const Lane& each : lanes_) each.queue->publish();
+}
+
+void BlockWorker::begin(Request& request) {
+  virtio::DescriptorChain& chain = request.chain;
+  if (chain.writable_bytes == 0) throw GuestError("a block request has no byte for its status");
+  const iovec& last = chain.writable.back();
+  request.status = {static_cast<std::byte*>(last.iov_base) + last.iov_len - 1, 1};
+  Header header;
+  if (chain.readable_bytes < sizeof header) return answer(request, status_ioerr);
+  copy_from(chain.readable, 0, writable_bytes_of(header));
+  const std::span<iovec> out = without_front(chain.readable, sizeof header);
+  const std::span<iovec> in = without_last_byte(chain.writable);
+  request.type = header.type;
+  request.offset = header.sector;  // in sectors, until it is known to be in range
+  switch (request.type) {
+    case type_in:
+      return begin_data(request, Kind::read, in, chain.writable_bytes - 1);
+    case type_out:
+      return begin_data(request, Kind::write, out, chain.readable_bytes - sizeof header);
+    case type_flush:
+      counters_.flushes.add();
+      request.kind = Kind::flush;
+      return disk_.backend.start(*engine_, request);
+    case type_get_id: {
+      std::array<char, id_size> id = {};
+      std::copy_n(disk_.id.begin(), std::min(disk_.id.size(), id.size()), id.begin());
+      return answer(request, status_ok, copy_to(in, 0, bytes_of(id)));
+    }
+    case type_discard:
+    case type_write_zeroes:
+      if (!disk_.read_only && disk_.backend.has_discard())
+        return begin_segments(request, out, chain.readable_bytes - sizeof header);
+      break;
+    default:
+      break;
+  }
+  answer(request, status_unsupp);
+}
+
+void BlockWorker::begin_data(Request& request, Kind kind, std::span<iovec> buffers, std::uint64_t bytes) {
+  const std::uint64_t sector = request.offset;
+  if ((kind == Kind::write && disk_.read_only) || !in_range(sector, bytes))
+    return answer(request, status_ioerr);
+  request.kind = kind;
+  request.offset = sector * sector_size;
+  request.size = bytes;
+  request.bytes = bytes;
+  request.buffers = buffers;
+  if (bytes == 0) return step(request, BlockResult::ok);
+  disk_.backend.start(*engine_, request);
+}
+
+// 5.2.6.2: all is checked before anything is done.
+void BlockWorker::begin_segments(Request& request, std::span<const iovec> out, std::uint64_t bytes) {
+  if (bytes == 0 || bytes % sizeof(Segment) != 0 || bytes > sizeof request.segments)
+    return answer(request, status_ioerr);
+  request.segment_count = bytes / sizeof(Segment);
+  request.next_segment = 0;
+  request.bytes = 0;
+  const std::span<Segment> segments = std::span(request.segments).first(request.segment_count);
+  copy_from(out, 0, std::as_writable_bytes(segments));
+  const std::uint32_t known_flags = request.type == type_write_zeroes ? segment_unmap : 0;
+  for (const Segment& each : segments)
+    if ((each.flags & ~known_flags) != 0) return answer(request, status_unsupp);
+  for (const Segment& each : segments) {
+    if (each.sectors > most_segment_sectors || !in_range(each.sector, each.sectors * sector_size))
+      return answer(request, status_ioerr);
+    request.bytes += each.sectors * sector_size;
+  }
+  next_segment(request);
+}
+
+void BlockWorker::next_segment(Request& request) {
+  while (request.next_segment < request.segment_count && request.segments[request.next_segment].sectors == 0)
+    ++request.next_segment;
+  if (request.next_segment == request.segment_count)
+    return request.type == type_discard ? succeed(request) : make_durable(request);
+  const Segment& segment = request.segments[request.next_segment++];
+  request.kind = request.type == type_discard ? Kind::discard : Kind::write_zeroes;
+  request.may_unmap = (segment.flags & segment_unmap) != 0;
+  request.offset = segment.sector * sector_size;
+  request.size = segment.sectors * sector_size;
+  disk_.backend.start(*engine_, request);
+}
+
+// After each operation.
+void BlockWorker::step(Request& request, BlockResult result) {
+  // A discard is a hint.
+  if (request.kind == Kind::discard && result == BlockResult::unsupported) result = BlockResult::ok;
+  if (result != BlockResult::ok) return answer(request, status_of(result));
+  switch (request.kind) {
+    case Kind::read:
+    case Kind::flush:
+      return succeed(request);
+    case Kind::write:
+      return make_durable(request);
+    case Kind::discard:
+    case Kind::write_zeroes:
+      return next_segment(request);
+  }
+}
+
+void BlockWorker::make_durable(Request& request) {
+  if (disk_.writeback.load(std::memory_order_relaxed)) return succeed(request);
+  request.kind = Kind::flush;
+  disk_.backend.start(*engine_, request);
+}
+
+void BlockWorker::succeed(Request& request) {
+  switch (request.type) {
+    case type_in:
+      counters_.bytes_read.add(request.bytes);
+      return answer(request, status_ok, request.bytes);
+    case type_out:
+      counters_.bytes_written.add(request.bytes);
+      break;
+    case type_discard:
+    case type_write_zeroes:
+      counters_.bytes_discarded.add(request.bytes);
+      break;
+    default:
+      break;
+  }
+  answer(request, status_ok);
+}
+
+void BlockWorker::answer(Request& request, std::uint8_t status, std::uint64_t written) {
+  if (status != status_ok) counters_.errors.add();
+  copy_to({&request.status, 1}, 0, bytes_of(status));
+  // The used length counts from the first byte on, so the status counts only behind complete data.
+  const bool complete = written == request.chain.writable_bytes - 1;
+  Lane& lane = *request.lane;
+  lane.queue->push(request.chain.head, static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                           written + (complete ? 1 : 0), UINT32_MAX)));
+  request.next_free = std::exchange(lane.free, &request);
+}
+
+bool BlockWorker::in_range(std::uint64_t sector, std::uint64_t bytes) const {
+  const std::uint64_t sectors_per_block = disk_.block_size / sector_size;
+  return bytes % disk_.block_size == 0 && sector % sectors_per_block == 0 && sector <= disk_.capacity &&
+         bytes / sector_size <= disk_.capacity - sector;
+}
+
+std::uint8_t BlockWorker::status_of(BlockResult result) {
+  if (result == BlockResult::unsupported) return status_unsupp;
+  if (!std::exchange(failure_logged_, true))
+    disk_.log.warning(
+        "disk '" + disk_.name + "': " +
+        (result == BlockResult::no_space ? "no space left on the host" : "the host reports an I/O error") +
+        "; the guest is told of an I/O error");
+  return status_ioerr;
+}
+
+}  // namespace hum

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/block/block_backend.h"
+#include "devices/block/block_wire.h"
+#include "devices/queue_service.h"
+#include "vmm/base/counter.h"
+#include "vmm/base/log.h"
+
+namespace hum {
+
+// What all threads of a disk share.
+struct BlockDisk {
+  BlockBackend& backend;
+  std::string name;  // for the log
+  std::string id;    // at most 20 bytes; the guest shows it as the disk's serial number
+  bool read_only = false;
+  std::uint64_t capacity = 0;      // sectors
+  std::uint32_t block_size = 512;  // of a request's place and size
+  // Whether a write is safe only after a flush; otherwise it is once it is answered (virtio 1.2, 5.2.6.2).
+  std::atomic<bool> writeback = true;
+  const Log& log;
+};
+
+// What one thread of a disk has done.
+struct BlockCounters {
+  Counter bytes_read;
+  Counter bytes_written;
+  Counter bytes_discarded;
+  Counter flushes;
+  Counter errors;  // requests that were answered with an error
+};
+
+// One thread of a disk, over one activation: serves some of its queues with an engine of its own. Requests
+// are answered in the order in which the host finishes them.
+class BlockWorker {
+ public:
+  // All but the queues outlives the worker. Throws HostError.
+  BlockWorker(const BlockDisk& disk, std::unique_ptr<BlockEngine> engine,
+              std::vector<virtio::ActiveQueue> queues, virtio::DeviceEvents& events, BlockCounters& counters);
+  ~BlockWorker();
+  BlockWorker(const BlockWorker&) = delete;
+  BlockWorker& operator=(const BlockWorker&) = delete;
+
+  // Ends when all requests that were begun are answered. Once.
+  std::vector<virtio::ActiveQueue> stop();
+
+ private:
+  class Request;
+  struct Lane;
+
+  Lane& lane(std::uint16_t index);
+  void serve(std::uint16_t index);
+  void finish_some();
+  void publish();
+
+  void begin(Request& request);
+  void begin_data(Request& request, BlockOperation::Kind kind, std::span<iovec> buffers, std::uint64_t bytes);
+  void begin_segments(Request& request, std::span<const iovec> out, std::uint64_t bytes);
+  void next_segment(Request& request);
+  void step(Request& request, BlockResult result);
+  void make_durable(Request& request);
+  void succeed(Request& request);
+  void answer(Request& request, std::uint8_t status, std::uint64_t written = 0);
+  bool in_range(std::uint64_t sector, std::uint64_t bytes) const;
+  std::uint8_t status_of(BlockResult result);
+
+  const BlockDisk& disk_;
+  std::unique_ptr<BlockEngine> engine_;
+  BlockCounters& counters_;
+  std::vector<Lane> lanes_;
+  bool failure_logged_ = false;
+  QueueService service_;  // last: its thread ends before what it uses
+};
+
+}  // namespace hum

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/block/file_operation.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstddef>
+
+namespace hum {
+
+void advance(BlockOperation& operation, std::uint64_t bytes) {
+  operation.offset += bytes;
+  operation.size -= bytes;
+  std::span<iovec>& buffers = operation.buffers;
+  while (!buffers.empty() && bytes >= buffers.front().iov_len) {
+    bytes -= buffers.front().iov_len;
+    buffers = buffers.subspan(1);
+  }
+  if (bytes == 0) return;
+  buffers.front().iov_base = static_cast<std::byte*>(buffers.front().iov_base) + bytes;
+  buffers.front().iov_len -= bytes;
+}
+
+std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t returned) {
+  using Kind = BlockOperation::Kind;
+  if (returned < 0) {
+    switch (-returned) {
+      case EINTR:
+      case EAGAIN:
+        return std::nullopt;
+      case ENOSPC:
+      case EDQUOT:
+        return BlockResult::no_space;
+      case EOPNOTSUPP:
+        return BlockResult::unsupported;
+      default:
+        return BlockResult::io_error;
+    }
+  }
+  if (operation.kind != Kind::read && operation.kind != Kind::write) return BlockResult::ok;
+  const auto bytes = static_cast<std::uint64_t>(returned);
+  if (bytes == operation.size) return BlockResult::ok;
+  if (bytes == 0) return BlockResult::io_error;  // the file has become shorter
+  advance(operation, bytes);
+  return std::nullopt;
+}
+
+std::span<iovec> one_call(const BlockOperation& operation) {
+  return operation.buffers.first(std::min<std::size_t>(operation.buffers.size(), IOV_MAX));
+}
+
+int fallocate_mode(const BlockOperation& operation) {
+  const bool hole = operation.kind == BlockOperation::Kind::discard || operation.may_unmap;
+  return (hole ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE) | FALLOC_FL_KEEP_SIZE;
+}
+
+}  // namespace hum

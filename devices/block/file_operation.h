@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <span>
+
+#include "devices/block/block_backend.h"
+
+// What the engines have in common: an operation as the host's system calls see it.
+namespace hum {
+
+// Takes so many bytes, of which there are as many, from the front of an operation.
+void advance(BlockOperation& operation, std::uint64_t bytes);
+
+// What a system call's return value (negative: an errno) means for an operation; nothing if its rest has to
+// be tried again, for which advance was called.
+std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t returned);
+
+// The buffers that go into one system call.
+std::span<iovec> one_call(const BlockOperation& operation);
+
+// fallocate(2)'s mode for discard and write_zeroes.
+int fallocate_mode(const BlockOperation& operation);
+
+}  // namespace hum

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/block/uring_engine.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "devices/block/file_operation.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+using Kind = BlockOperation::Kind;
+
+constexpr std::array<std::uint8_t, 4> operations_in_use = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
+                                                           IORING_OP_FALLOCATE};
+
+// liburing 2.3 has this as a function that its shared library does not export.
+bool enable(int ring) {
+  return ::syscall(__NR_io_uring_register, ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0;
+}
+
+void prepare(io_uring_sqe* entry, int file, BlockOperation& operation) {
+  const std::span<iovec> parts = one_call(operation);
+  switch (operation.kind) {
+    case Kind::read:
+      ::io_uring_prep_readv(entry, file, parts.data(), static_cast<unsigned>(parts.size()), operation.offset);
+      break;
+    case Kind::write:
+      ::io_uring_prep_writev(entry, file, parts.data(), static_cast<unsigned>(parts.size()),
+                             operation.offset);
+      break;
+    case Kind::flush:
+      ::io_uring_prep_fsync(entry, file, IORING_FSYNC_DATASYNC);
+      break;
+    case Kind::discard:
+    case Kind::write_zeroes:
+      ::io_uring_prep_fallocate(entry, file, fallocate_mode(operation), static_cast<off_t>(operation.offset),
+                                static_cast<off_t>(operation.size));
+      break;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<UringEngine> UringEngine::create(unsigned entries) {
+  std::unique_ptr<UringEngine> engine(new UringEngine);
+  // Completions need not interrupt this thread: it comes by in its next system call.
+  for (const unsigned flags : {IORING_SETUP_COOP_TASKRUN, 0u}) {
+    io_uring_params parameters = {};
+    parameters.flags = flags | IORING_SETUP_R_DISABLED;
+    const int error = ::io_uring_queue_init_params(entries, &engine->ring_, &parameters);
+    if (error == -EINVAL) continue;
+    if (error != 0) return nullptr;
+    engine->made_ = true;
+    // No completion may be lost however many there are.
+    if (!(parameters.features & IORING_FEAT_NODROP) || !engine->restrict_operations()) return nullptr;
+    return engine;
+  }
+  return nullptr;
+}
+
+UringEngine::~UringEngine() {
+  if (!made_) return;
+  drain();
+  ::io_uring_queue_exit(&ring_);
+}
+
+bool UringEngine::restrict_operations() {
+  std::array<io_uring_restriction, operations_in_use.size()> allowed = {};
+  for (std::size_t i = 0; i < allowed.size(); ++i) {
+    allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
+    allowed[i].sqe_op = operations_in_use[i];
+  }
+  return ::io_uring_register_restrictions(&ring_, allowed.data(), allowed.size()) == 0 &&
+         enable(ring_.ring_fd);
+}
+
+void UringEngine::start(int file, BlockOperation& operation) {
+  io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
+  while (entry == nullptr) {
+    submit();
+    entry = ::io_uring_get_sqe(&ring_);
+  }
+  prepare(entry, file, operation);
+  ::io_uring_sqe_set_data(entry, &operation);
+  operation.file = file;
+  ++under_way_;
+}
+
+void UringEngine::submit() {
+  while (::io_uring_sq_ready(&ring_) != 0) {
+    const int count = ::io_uring_submit(&ring_);
+    // The host is short of memory, or of room for completions: taking some makes room.
+    if (count == -EAGAIN || count == -EBUSY)
+      reap();
+    else if (count < 0 && count != -EINTR)
+      throw HostError(-count, "io_uring_enter");
+  }
+}
+
+void UringEngine::reap() {
+  io_uring_cqe* completion = nullptr;
+  while (::io_uring_peek_cqe(&ring_, &completion) == 0) finish(*completion);
+}
+
+void UringEngine::drain() {
+  while (under_way_ != 0) {
+    submit();
+    io_uring_cqe* completion = nullptr;
+    if (::io_uring_wait_cqe(&ring_, &completion) == 0) finish(*completion);
+  }
+}
+
+void UringEngine::finish(io_uring_cqe& completion) {
+  auto& operation = *static_cast<BlockOperation*>(::io_uring_cqe_get_data(&completion));
+  const int returned = completion.res;
+  ::io_uring_cqe_seen(&ring_, &completion);
+  --under_way_;
+  if (const auto result = take_result(operation, returned))
+    operation.finished(*result);
+  else
+    start(operation.file, operation);
+}
+
+}  // namespace hum

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <liburing.h>
+
+#include <memory>
+
+#include "devices/block/block_backend.h"
+
+namespace hum {
+
+// An engine on one io_uring(7), restricted to the operations that it uses.
+class UringEngine final : public BlockEngine {
+ public:
+  // Null where the host refuses io_uring or is too old for it. entries: operations that are submitted with
+  // one system call, 1 to 4096; there may be more under way.
+  static std::unique_ptr<UringEngine> create(unsigned entries);
+  ~UringEngine() override;
+  UringEngine(const UringEngine&) = delete;
+  UringEngine& operator=(const UringEngine&) = delete;
+
+  void start(int file, BlockOperation& operation) override;
+  void submit() override;
+  int ready_fd() const override { return ring_.ring_fd; }
+  void reap() override;
+  void drain() override;
+
+ private:
+  UringEngine() = default;
+  bool restrict_operations();
+  void finish(io_uring_cqe& completion);
+
+  io_uring ring_ = {};
+  bool made_ = false;
+  std::uint64_t under_way_ = 0;
+};
+
+}  // namespace hum
