@@ -18,9 +18,9 @@ using Kind = BlockOperation::Kind;
 constexpr std::array<std::uint8_t, 4> operations_in_use = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
                                                            IORING_OP_FALLOCATE};
 
-// liburing 2.3 has this as a function that its shared library does not export.
-bool enable(int ring) {
-  return ::syscall(__NR_io_uring_register, ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) == 0;
+// liburing 2.3 has functions for what needs this, and its shared library does not export them.
+bool register_at(int ring, unsigned what, void* argument, unsigned count) {
+  return ::syscall(__NR_io_uring_register, ring, what, argument, count) == 0;
 }
 
 void prepare(io_uring_sqe* entry, int file, BlockOperation& operation) {
@@ -75,8 +75,8 @@ bool UringEngine::restrict_operations() {
     allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
     allowed[i].sqe_op = operations_in_use[i];
   }
-  return ::io_uring_register_restrictions(&ring_, allowed.data(), allowed.size()) == 0 &&
-         enable(ring_.ring_fd);
+  return register_at(ring_.ring_fd, IORING_REGISTER_RESTRICTIONS, allowed.data(), allowed.size()) &&
+         register_at(ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
 }
 
 void UringEngine::start(int file, BlockOperation& operation) {

@@ -50,7 +50,8 @@ void load_task() {
 
 }  // namespace
 
-Exception catch_user_exception(Ports ports, void (*function)(const void*), const void* context) {
+Exception catch_user_exception(Ports ports, Interrupts interrupts, void (*function)(const void*),
+                               const void* context) {
   load_task();
   task.port_map = ports == Ports::by_map ? port_map_offset : no_port_map;
   map_page_of(address_of(image_start), page::write | page::user);
@@ -58,7 +59,10 @@ Exception catch_user_exception(Ports ports, void (*function)(const void*), const
     const std::uint64_t stack = address_of(user_stack) + stack_size - 8;
     write(stack, address_of(user_return));
     constexpr std::uint64_t io_privilege = 3 << 12;
-    enter_user(function, context, stack, ports == Ports::by_privilege ? io_privilege | 2 : 2);
+    constexpr std::uint64_t interrupt_flag = 1 << 9;
+    const std::uint64_t flags = 2 | (ports == Ports::by_privilege ? io_privilege : 0) |
+                                (interrupts == Interrupts::on ? interrupt_flag : 0);
+    enter_user(function, context, stack, flags);
   });
   return met.rip == address_of(user_return) ? Exception{} : met;
 }

@@ -3,10 +3,10 @@
 
 from xml.sax.saxutils import escape
 
-from bench.report import milliseconds
+from bench.report import duration
 from bench.timing import quartiles_of
 
-WIDTH, LABELS, ROW, MARGIN = 760, 190, 30, 14
+WIDTH, LABELS, ROW, MARGIN = 760, 210, 30, 14
 COLOURS = {"hum": "#2b7a5d", "floor": "#8a8f98", "QEMU": "#b5542c", "kvmtool": "#6a58a8"}
 
 
@@ -38,6 +38,6 @@ def bars(title, contenders):
             f'<circle cx="{LABELS + min(contender.wall) * scale:.1f}" cy="{middle:.1f}" r="3" fill="white" '
             'stroke="black"/>',
             f'<text x="{max(end, LABELS + third * scale) + 8:.1f}" y="{middle + 5:.1f}">'
-            f'{milliseconds(contender.median())} ms</text>',
+            f'{duration(contender.median())}</text>',
         ]
     return "\n".join([*lines, "</svg>"]) + "\n"

@@ -9,9 +9,22 @@ class NotMeasured(Exception):
     """A figure or a contender that cannot be had here; the text says why."""
 
 
-def milliseconds(seconds):
-    value = seconds * 1000
+def three_digits(value):
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def milliseconds(seconds):
+    return three_digits(seconds * 1e3)
+
+
+def microseconds(seconds):
+    value = seconds * 1e6
+    return three_digits(value) if value >= 1 else f"{value:.3f}"
+
+
+def duration(seconds):
+    """With its unit."""
+    return f"{milliseconds(seconds)} ms" if seconds >= 1e-3 else f"{microseconds(seconds)} us"
 
 
 def table(header, rows):
@@ -47,12 +60,12 @@ class Report:
                 old = before.get(contender.name, {}).get("wall")
                 if old and contender.wall:
                     then = statistics.median(old)
-                    rows.append([name, contender.name, milliseconds(then), milliseconds(contender.median()),
+                    rows.append([name, contender.name, duration(then), duration(contender.median()),
                                  f"{contender.median() / then:.2f}"])
         machine = saved.get("machine", {})
         text = f"`{path.name}`: {machine.get('date', 'no date')}, {machine.get('processor', 'unknown machine')}"
         self._print("## Compared with a saved run\n\n" + text + "\n\n" +
-                    (table(["section", "contender", "then, ms", "now, ms", "now by then"], rows) if rows
+                    (table(["section", "contender", "then", "now", "now by then"], rows) if rows
                      else "Nothing was measured in both."))
 
     def section(self, name, title, text, data):

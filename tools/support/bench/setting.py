@@ -107,6 +107,7 @@ class Setting:
             "transparent huge pages": self._huge_pages(),
             "hum": self._hum_version(),
             "QEMU": first_line([self.qemu, "--version"]) if self.qemu else "none",
+            "kvmtool": first_line([self.kvmtool, "version"]) if self.kvmtool else "none",
             "load at the start": " ".join(f"{value:.1f}" for value in os.getloadavg()),
         }
 
