@@ -506,15 +506,16 @@ TEST_CASE("a reset while many requests are under way ends them all") {
     const TemporaryFile file(4 << 20);
     const auto device = machine.create(block_kind, file.path() + "," + options);
     FakeDriver driver(machine.memory, *device);
+    const GuestAddress rooms = driver.allocate(60 * 4096);
     for (int round = 0; round < 20; ++round) {
       driver.activate();
       const GuestAddress at = driver.place(header(round % 2 == 0 ? in : out, 0));
-      const GuestAddress room = driver.allocate(4096 + 1);
-      for (int i = 0; i < 60; ++i) {
+      for (unsigned i = 0; i < 60; ++i) {
+        const GuestAddress room = rooms + i * 4096;
         if (round % 2 == 0)
-          driver.queue(0).add({{at, 16}, {room, 4097, true}});
+          driver.queue(0).add({{at, 16}, {room, 2049, true}});
         else
-          driver.queue(0).add({{at, 16}, {room, 4096}, {room + 4096, 1, true}});
+          driver.queue(0).add({{at, 16}, {room, 2048}, {room + 2048, 1, true}});
       }
       driver.kick(0);
       driver.reset();

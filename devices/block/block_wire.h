@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "vmm/base/endian.h"
 
@@ -57,7 +58,10 @@ struct ConfigSpace {
   le32 max_write_zeroes_seg;
   std::uint8_t write_zeroes_may_unmap;
   std::array<std::uint8_t, 3> more_unused;
+  le32 max_secure_erase_sectors;
 };
+// No padding: the guest would see what lies there.
+static_assert(std::has_unique_object_representations_v<ConfigSpace>);
 static_assert(sizeof(ConfigSpace) == 64 && offsetof(ConfigSpace, num_queues) == 34 &&
               offsetof(ConfigSpace, write_zeroes_may_unmap) == 56);
 
