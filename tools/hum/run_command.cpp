@@ -227,7 +227,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
                     : spec.type == OptionType::size    ? "SIZE"
                                                        : "N");
   }
-  app.add_option("-d,--disk", options.disks, "a disk: PATH[,readonly=on][,cache=direct]..., see hum devices; may be repeated")
+  app.add_option("-d,--disk", options.disks,
+                 "a disk: PATH[,readonly=on][,cache=direct]..., see hum devices; may be repeated")
       ->type_name("SPEC")
       ->group("Devices");
   app.add_option("--device", options.devices,
