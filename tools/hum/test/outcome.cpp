@@ -126,6 +126,8 @@ Ending status_of(const Outcome& outcome, const Expectation& expectation) {
   switch (outcome.ending) {
     case Ending::skip:
       return Ending::skip;
+    case Ending::fail:
+      return expectation.also_skip && outcome.exit_code == expectation.also_skip ? Ending::skip : Ending::fail;
     case Ending::pass:
     case Ending::power_off:
     case Ending::reboot:
@@ -139,7 +141,9 @@ Ending status_of(const Outcome& outcome, const Expectation& expectation) {
 std::string TestResult::reason() const {
   if (status == Ending::pass) return {};
   if (status == Ending::interrupted) return "the run was interrupted";
-  if (status == Ending::skip) return test.skip.empty() ? "the image says so (exit code 77)" : test.skip;
+  if (status == Ending::skip && !test.skip.empty()) return test.skip;
+  if (status == Ending::skip)
+    return "the image says so (exit code " + std::to_string(outcome.exit_code.value_or(skip_exit_code)) + ")";
   std::string text;
   const auto add = [&text](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
   if (outcome.exit_code && outcome.ending != Ending::pass) {

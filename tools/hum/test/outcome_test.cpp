@@ -79,6 +79,9 @@ TEST_CASE("what is expected passes, a skip stays one, and what is no failure by 
   CHECK(status_of(failed, {Ending::fail, 4}) == Ending::fail);
   CHECK(status_of(passed, {Ending::timeout, std::nullopt}) == Ending::fail);
   CHECK(status_of({Ending::skip, {}, 77, {}}, {}) == Ending::skip);
+  CHECK(status_of({Ending::fail, {}, 38, {}}, {Ending::pass, std::nullopt, 38}) == Ending::skip);
+  CHECK(status_of({Ending::fail, {}, 38, {}}, {}) == Ending::fail);
+  CHECK(status_of({Ending::fail, {}, 39, {}}, {Ending::pass, std::nullopt, 38}) == Ending::fail);
   CHECK(status_of({Ending::skip, {}, 77, {}}, {Ending::skip, std::nullopt}) == Ending::pass);
   CHECK(status_of({Ending::power_off, {}, {}, {}}, {}) == Ending::fail);
   CHECK(status_of({Ending::timeout, {}, {}, {}}, {}) == Ending::timeout);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/registry.h"
+#include "tools/hum/test/text.h"
 
 namespace hum {
 namespace {
@@ -72,6 +73,8 @@ void apply_unit_test_profile(TestCase& test) {
     test.devices.emplace_back(test_device);
   if (!test.arguments) test.arguments.emplace();
   if (!test.environment) test.environment.emplace();
+  // Newer images write half of the status that their own runner reads: 38 for QEMU's exit status 77.
+  test.expect.also_skip = skip_exit_code / 2;
 }
 
 }  // namespace hum

@@ -35,7 +35,8 @@ std::string expected_endings();
 // What a test must end with.
 struct Expectation {
   Ending ending = Ending::pass;
-  std::optional<std::uint32_t> exit_code;  // of the guest, where the very code matters
+  std::optional<std::uint32_t> exit_code;       // of the guest, where the very code matters
+  std::optional<std::uint32_t> also_skip = {};  // an exit code that means a skip as 77 does
 };
 
 std::string to_string(const Expectation& expectation);
