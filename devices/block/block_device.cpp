@@ -168,13 +168,19 @@ BlockCache cache_of(const std::string& word) {
                             : BlockCache::writeback;
 }
 
-BlockEngineKind engine_of(const std::string& word) {
-  return word == "io_uring"  ? BlockEngineKind::io_uring
-         : word == "threads" ? BlockEngineKind::threads
-                             : BlockEngineKind::automatic;
+// Decided at the start, where the user can still choose.
+BlockEngineKind engine_of(const OptionValues& values, const Log& log) {
+  const std::string& word = values.text("aio");
+  if (word == "threads") return BlockEngineKind::threads;
+  if (has_io_uring()) return BlockEngineKind::io_uring;
+  if (word == "io_uring")
+    throw ConfigError(std::string(values.what()) + ".aio", word,
+                      "this host refuses it (kernel.io_uring_disabled, a filter)", "use aio=threads");
+  log.info("disk '" + values.text("path") + "': this host refuses io_uring; threads do its work");
+  return BlockEngineKind::threads;
 }
 
-BlockDevice::Settings settings_of(const OptionValues& values) {
+BlockDevice::Settings settings_of(const OptionValues& values, const Log& log) {
   const std::string what(values.what());
   const std::string& path = values.text("path");
   BlockDevice::Settings settings{.name = path, .read_only = values.flag("readonly")};
@@ -190,12 +196,12 @@ BlockDevice::Settings settings_of(const OptionValues& values) {
   if (settings.threads > settings.queues)
     throw ConfigError(what + ".iothreads", std::to_string(settings.threads), "more threads than queues",
                       "give at most " + std::to_string(settings.queues) + ", or more queues");
-  settings.engine = engine_of(values.text("aio"));
+  settings.engine = engine_of(values, log);
   return settings;
 }
 
 std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext& context) {
-  BlockDevice::Settings settings = settings_of(values);
+  BlockDevice::Settings settings = settings_of(values, context.log);
   const std::string& path = values.text("path");
   auto image = RawFile::open(std::string(values.what()) + ".path", path, settings.read_only,
                              cache_of(values.text("cache")));

@@ -10,6 +10,10 @@
 
 namespace hum {
 
+bool has_io_uring() {
+  return UringEngine::create(1) != nullptr;
+}
+
 std::unique_ptr<BlockEngine> make_block_engine(BlockEngineKind kind, unsigned entries) {
   constexpr unsigned most_entries = 1024;
   constexpr unsigned most_threads = 16;

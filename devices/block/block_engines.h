@@ -13,6 +13,9 @@ enum class BlockEngineKind : std::uint8_t {
   threads,
 };
 
+// Whether the host lets this process have an io_uring.
+bool has_io_uring();
+
 // entries: operations that are usually under way. Throws HostError.
 std::unique_ptr<BlockEngine> make_block_engine(BlockEngineKind kind, unsigned entries);
 
