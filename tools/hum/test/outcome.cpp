@@ -127,7 +127,8 @@ Ending status_of(const Outcome& outcome, const Expectation& expectation) {
     case Ending::skip:
       return Ending::skip;
     case Ending::fail:
-      return expectation.also_skip && outcome.exit_code == expectation.also_skip ? Ending::skip : Ending::fail;
+      return expectation.also_skip && outcome.exit_code == expectation.also_skip ? Ending::skip
+                                                                                 : Ending::fail;
     case Ending::pass:
     case Ending::power_off:
     case Ending::reboot:

@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 from bench.report import duration
 from bench.timing import quartiles_of
 
-WIDTH, LABELS, ROW, MARGIN = 760, 210, 30, 14
+WIDTH, LABELS, ROW, MARGIN = 780, 230, 30, 14
 COLOURS = {"hum": "#2b7a5d", "floor": "#8a8f98", "QEMU": "#b5542c", "kvmtool": "#6a58a8"}
 
 

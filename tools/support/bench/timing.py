@@ -142,16 +142,22 @@ def fastest(contenders, kind):
     return min(measured, key=Contender.median).name if measured else kind
 
 
+def shown(word):
+    """A word of a command line, of a file's path only the name."""
+    text = str(word)
+    return text.rsplit("/", 1)[-1] if text.startswith("/") else text
+
+
 def samples(contenders):
     """For --json."""
-    return {c.name: {"command": [str(word) for word in c.command], "wall": c.wall, "processor": c.cpu,
-                     **({"failure": c.failure} if c.failure else {})} for c in contenders}
+    return {c.name: {"command": [shown(word) for word in c.command], "wall": [round(each, 9) for each in c.wall],
+                     "processor": [round(each, 9) for each in c.cpu], **({"failure": c.failure} if c.failure else {})}
+            for c in contenders}
 
 
 def commands(contenders):
-    """The command lines, files by their names alone."""
-    def shown(word):
-        text = str(word)
-        text = text.rsplit("/", 1)[-1] if text.startswith("/") else text
+    """The command lines."""
+    def quoted(word):
+        text = shown(word)
         return f"'{text}'" if " " in text or not text else text
-    return "```\n" + "\n".join(f"{c.name}: {' '.join(shown(word) for word in c.command)}" for c in contenders) + "\n```"
+    return "```\n" + "\n".join(f"{c.name}: {' '.join(quoted(word) for word in c.command)}" for c in contenders) + "\n```"
