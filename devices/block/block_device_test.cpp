@@ -435,12 +435,18 @@ TEST_CASE("ranges that are too many, too long, cut short or past the end are ref
   }
 }
 
-TEST_CASE("a discard that the host does not know is answered well, zeroes are not") {
+TEST_CASE("what the host does not know of, a discard leaves alone, and zeroes are written") {
   Bench bench;
   bench.backend->failure = BlockResult::unsupported;
   for (const std::uint32_t type : {discard, write_zeroes}) {
+    REQUIRE(bench.status(out, 0, 16 * 512) == ok);
     bench.backend->fault = bench.backend->calls;
-    CHECK(segments_status(bench, type, {{0, 1, 0}}) == (type == discard ? ok : unsupp));
+    CHECK(segments_status(bench, type, {{1, 2, 0}, {5, 1, 0}}) == ok);
+    for (std::size_t sector = 0; sector < 16; ++sector) {
+      const bool zero = sector == 5 || (type == write_zeroes && (sector == 1 || sector == 2));
+      CHECK(bench.backend->content[sector * 512] == (zero ? std::byte{0} : std::byte{0xd7}));
+      CHECK(bench.backend->content[sector * 512 + 511] == (zero ? std::byte{0} : std::byte{0xd7}));
+    }
   }
   bench.backend->discards = false;
   CHECK(segments_status(bench, discard, {{0, 1, 0}}) == unsupp);

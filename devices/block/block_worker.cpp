@@ -33,6 +33,8 @@ std::span<iovec> without_last_byte(std::span<iovec> parts) {
   return --parts.back().iov_len == 0 ? parts.first(parts.size() - 1) : parts;
 }
 
+alignas(4096) constexpr std::array<std::byte, 65536> zeroes{};
+
 }  // namespace
 
 // A request of the guest on its way, reused for the next one.
@@ -50,6 +52,10 @@ class BlockWorker::Request final : public BlockOperation {
   std::array<Segment, most_segments> segments = {};
   std::size_t segment_count = 0;
   std::size_t next_segment = 0;
+  // What is left of a segment that is written as zeroes, bytes on the disk; and the buffers for that.
+  std::uint64_t zero_begin = 0;
+  std::uint64_t zero_end = 0;
+  std::array<iovec, 16> zero_parts = {};
 };
 
 // A queue, with a request for each that the driver can have with the device.
@@ -211,17 +217,39 @@ void BlockWorker::next_segment(Request& request) {
 void BlockWorker::step(Request& request, BlockResult result) {
   // A discard is a hint.
   if (request.kind == Kind::discard && result == BlockResult::unsupported) result = BlockResult::ok;
+  if (request.kind == Kind::write_zeroes && result == BlockResult::unsupported) {
+    request.zero_begin = request.offset;
+    request.zero_end = request.offset + request.size;
+    return write_zeroes(request);
+  }
   if (result != BlockResult::ok) return answer(request, status_of(result));
   switch (request.kind) {
     case Kind::read:
     case Kind::flush:
       return succeed(request);
     case Kind::write:
-      return make_durable(request);
+      return request.type == type_write_zeroes ? write_zeroes(request) : make_durable(request);
     case Kind::discard:
     case Kind::write_zeroes:
       return next_segment(request);
   }
+}
+
+// For hosts without another way to zero a range.
+void BlockWorker::write_zeroes(Request& request) {
+  if (request.zero_begin == request.zero_end) return next_segment(request);
+  request.kind = Kind::write;
+  request.offset = request.zero_begin;
+  request.size = 0;
+  std::size_t count = 0;
+  while (count < request.zero_parts.size() && request.zero_begin != request.zero_end) {
+    const auto size = std::min<std::uint64_t>(zeroes.size(), request.zero_end - request.zero_begin);
+    request.zero_parts[count++] = {const_cast<std::byte*>(zeroes.data()), size};
+    request.zero_begin += size;
+    request.size += size;
+  }
+  request.buffers = std::span(request.zero_parts).first(count);
+  disk_.backend.start(*engine_, request);
 }
 
 void BlockWorker::make_durable(Request& request) {

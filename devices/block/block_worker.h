@@ -65,6 +65,7 @@ class BlockWorker {
   void begin_segments(Request& request, std::span<const iovec> out, std::uint64_t bytes);
   void next_segment(Request& request);
   void step(Request& request, BlockResult result);
+  void write_zeroes(Request& request);
   void make_durable(Request& request);
   void succeed(Request& request);
   void answer(Request& request, std::uint8_t status, std::uint64_t written = 0);

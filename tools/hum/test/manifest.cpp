@@ -151,8 +151,9 @@ constexpr std::array<Key, 23> keys = {{
     {"slow", [](TestCase& test, const Value& value) { test.slow = value.flag(); }},
     {"needs",
      [](TestCase& test, const Value& value) {
-       if (!value.node.is_string() || value.text() != "lab") value.refuse("\"lab\"");
-       test.needs_lab = true;
+       const std::string need = value.node.is_string() ? value.text() : "";
+       if (need != "lab" && need != "direct-io") value.refuse("\"lab\" or \"direct-io\"");
+       test.need = need == "lab" ? Need::lab : Need::direct_io;
      }},
 }};
 

@@ -78,7 +78,7 @@ needs = "lab"
   CHECK(test.timeout == 7);
   CHECK(test.expect.ending == Ending::triple_fault);
   CHECK(test.slow);
-  CHECK(test.needs_lab);
+  CHECK(test.need == Need::lab);
 }
 
 TEST_CASE("defaults hold for the tests that do not say otherwise, and for them alone") {
@@ -117,7 +117,7 @@ TEST_CASE("what is wrong in a manifest is told with its file and line and what i
   CHECK(contains(of_test("irqchips = [\"split\", \"split\"]"), "give each value once"));
   CHECK(contains(of_test("groups = \"one\""), "m.toml:4: groups 'one': not accepted; give a list"));
   CHECK(of_test("slow = 1") == "m.toml:4: slow '1': not accepted; give true or false");
-  CHECK(of_test("needs = \"luck\"") == "m.toml:4: needs 'luck': not accepted; give \"lab\"");
+  CHECK(of_test("needs = \"luck\"") == "m.toml:4: needs 'luck': not accepted; give \"lab\" or \"direct-io\"");
   CHECK(contains(of_test("expect = \"joy\""), "m.toml:4: expect 'joy': not accepted; give pass, skip, fail"));
   CHECK(contains(of_test("expect = \"interrupted\""), "not accepted"));
   CHECK(contains(of_test("expect = -1"), "give a whole number from 0 to 4294967295"));

@@ -41,6 +41,13 @@ struct Expectation {
 
 std::string to_string(const Expectation& expectation);
 
+// What a host may lack for a test, which is then skipped.
+enum class Need : std::uint8_t {
+  nothing,
+  lab,        // kernel code at the speed of hardware
+  direct_io,  // O_DIRECT where temporary files lie
+};
+
 // One test: an image and all that its run needs, as a manifest describes it. Value type.
 struct TestCase {
   std::string name;
@@ -63,7 +70,7 @@ struct TestCase {
   unsigned timeout = 30;  // seconds
   Expectation expect;
   bool slow = false;
-  bool needs_lab = false;
+  Need need = Need::nothing;
   std::string skip;  // why it cannot run; empty: it can
 };
 

@@ -9,6 +9,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <map>
 #include <thread>
 
 #include "tools/hum/exit_codes.h"
@@ -55,13 +57,33 @@ std::string missing_kvm() {
   }
 }
 
-// What needs kernel code at the hardware's speed cannot run where KVM emulates it.
-void mark_what_needs_the_lab(std::vector<TestCase>& tests) {
-  if (std::none_of(tests.begin(), tests.end(), [](const TestCase& test) { return test.needs_lab; })) return;
-  if (supervisor_nanoseconds_per_instruction(Kvm()) < emulated_supervisor_nanoseconds) return;
-  for (TestCase& test : tests)
-    if (test.needs_lab && test.skip.empty())
-      test.skip = "this KVM emulates kernel code; run it in the lab: tools/lab hum test ...";
+// Why tests with this need cannot run here; empty: they can.
+std::string what_lacks_for(Need need) {
+  switch (need) {
+    case Need::nothing:
+      break;
+    case Need::lab:
+      if (supervisor_nanoseconds_per_instruction(Kvm()) >= emulated_supervisor_nanoseconds)
+        return "this KVM emulates kernel code; run it in the lab: tools/lab hum test ...";
+      break;
+    case Need::direct_io: {
+      const std::string folder = std::filesystem::temp_directory_path();
+      if (!Fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600)))
+        return "'" + folder + "' has no direct I/O; set TMPDIR to a folder that has";
+      break;
+    }
+  }
+  return {};
+}
+
+void mark_what_cannot_run(std::vector<TestCase>& tests) {
+  std::map<Need, std::string> lacking;
+  for (TestCase& test : tests) {
+    if (!test.skip.empty() || test.need == Need::nothing) continue;
+    const auto known = lacking.find(test.need);
+    test.skip = known != lacking.end() ? known->second
+                                       : lacking.emplace(test.need, what_lacks_for(test.need)).first->second;
+  }
 }
 
 std::size_t planned(const Suite& suite) {
@@ -150,7 +172,7 @@ int TestCommand::execute() {
     std::fprintf(stderr, "skipped: nothing can run here: %s\n", missing.c_str());
     return exit_nothing_ran;
   }
-  mark_what_needs_the_lab(suite.tests);
+  mark_what_cannot_run(suite.tests);
   return run_rounds(std::move(suite));
 }
 
