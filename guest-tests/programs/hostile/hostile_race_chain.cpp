@@ -40,7 +40,7 @@ void change() {
 
 // Asleep, so that the device runs beside the other processor even where there are only two.
 void sleep_a_moment() {
-  write_local_apic(LocalApic::timer_initial, 50'000);
+  write_local_apic(LocalApic::timer_initial, 1'000'000);
   wait_for_interrupt();
 }
 
@@ -58,7 +58,7 @@ std::uint32_t guest_main(const BootInfo& boot) {
   write_local_apic(LocalApic::timer_divide, divide_by_1);
   write_local_apic(LocalApic::timer, timer_vector);
   start_processors(processors, change);
-  const Deadline enough(5);
+  const Deadline enough(3);
   for (unsigned round = 0; round < 1000 && !enough.passed(); ++round) {
     const std::uint16_t head = disk.place(VirtioDisk::in, 0, area + 512, 512);
     chain = disk.queue.descriptors + head;
