@@ -42,7 +42,7 @@ std::uint32_t guest_main(const BootInfo& boot) {
   }
   ring = &disk.queue.available.ring[0];
   start_processors(processors, swap_heads);
-  const auto rounds = static_cast<unsigned>(parse_number(boot.option("rounds"), 2000));
+  const auto rounds = static_cast<unsigned>(parse_number(boot.option("rounds"), 8000));
   const Deadline enough(3);
   for (unsigned round = 0; round < rounds && !enough.passed(); ++round) {
     answers[0] = VirtioDisk::unanswered;
