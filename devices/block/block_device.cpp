@@ -168,19 +168,19 @@ BlockCache cache_of(const std::string& word) {
                             : BlockCache::writeback;
 }
 
-// Decided at the start, where the user can still choose.
-BlockEngineKind engine_of(const OptionValues& values, const Log& log) {
+BlockEngineKind engine_of(const OptionValues& values) {
   const std::string& word = values.text("aio");
   if (word == "threads") return BlockEngineKind::threads;
-  if (has_io_uring()) return BlockEngineKind::io_uring;
-  if (word == "io_uring")
+  if (word == "auto") return BlockEngineKind::automatic;
+  // Told at the start, where the user can still choose.
+  if (!has_io_uring())
     throw ConfigError(std::string(values.what()) + ".aio", word,
-                      "this host refuses it (kernel.io_uring_disabled, a filter)", "use aio=threads");
-  log.info("disk '" + values.text("path") + "': this host refuses io_uring; threads do its work");
-  return BlockEngineKind::threads;
+                      "this host refuses it (kernel.io_uring_disabled, a filter)",
+                      "use aio=auto or aio=threads");
+  return BlockEngineKind::io_uring;
 }
 
-BlockDevice::Settings settings_of(const OptionValues& values, const Log& log) {
+BlockDevice::Settings settings_of(const OptionValues& values) {
   const std::string what(values.what());
   const std::string& path = values.text("path");
   BlockDevice::Settings settings{.name = path, .read_only = values.flag("readonly")};
@@ -196,12 +196,12 @@ BlockDevice::Settings settings_of(const OptionValues& values, const Log& log) {
   if (settings.threads > settings.queues)
     throw ConfigError(what + ".iothreads", std::to_string(settings.threads), "more threads than queues",
                       "give at most " + std::to_string(settings.queues) + ", or more queues");
-  settings.engine = engine_of(values, log);
+  settings.engine = engine_of(values);
   return settings;
 }
 
 std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext& context) {
-  BlockDevice::Settings settings = settings_of(values, context.log);
+  BlockDevice::Settings settings = settings_of(values);
   const std::string& path = values.text("path");
   auto image = RawFile::open(std::string(values.what()) + ".path", path, settings.read_only,
                              cache_of(values.text("cache")));

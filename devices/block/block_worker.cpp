@@ -5,6 +5,7 @@
 #include <array>
 #include <utility>
 
+#include "devices/block/file_operation.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -14,19 +15,6 @@ using namespace block_wire;
 namespace {
 
 using Kind = BlockOperation::Kind;
-
-// The parts without their first bytes, of which there are as many.
-std::span<iovec> without_front(std::span<iovec> parts, std::size_t bytes) {
-  while (!parts.empty() && bytes >= parts.front().iov_len) {
-    bytes -= parts.front().iov_len;
-    parts = parts.subspan(1);
-  }
-  if (bytes != 0) {
-    parts.front().iov_base = static_cast<std::byte*>(parts.front().iov_base) + bytes;
-    parts.front().iov_len -= bytes;
-  }
-  return parts;
-}
 
 // The parts without their last byte, which is there.
 std::span<iovec> without_last_byte(std::span<iovec> parts) {
@@ -141,12 +129,11 @@ void BlockWorker::begin(Request& request) {
   const std::span<iovec> out = without_front(chain.readable, sizeof header);
   const std::span<iovec> in = without_last_byte(chain.writable);
   request.type = header.type;
-  request.offset = header.sector;  // in sectors, until it is known to be in range
   switch (request.type) {
     case type_in:
-      return begin_data(request, Kind::read, in, chain.writable_bytes - 1);
+      return begin_data(request, Kind::read, header.sector, in, chain.writable_bytes - 1);
     case type_out:
-      return begin_data(request, Kind::write, out, chain.readable_bytes - sizeof header);
+      return begin_data(request, Kind::write, header.sector, out, chain.readable_bytes - sizeof header);
     case type_flush:
       counters_.flushes.add();
       request.kind = Kind::flush;
@@ -167,8 +154,8 @@ void BlockWorker::begin(Request& request) {
   answer(request, status_unsupp);
 }
 
-void BlockWorker::begin_data(Request& request, Kind kind, std::span<iovec> buffers, std::uint64_t bytes) {
-  const std::uint64_t sector = request.offset;
+void BlockWorker::begin_data(Request& request, Kind kind, std::uint64_t sector, std::span<iovec> buffers,
+                             std::uint64_t bytes) {
   if ((kind == Kind::write && disk_.read_only) || !in_range(sector, bytes))
     return answer(request, status_ioerr);
   request.kind = kind;

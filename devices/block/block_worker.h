@@ -61,7 +61,8 @@ class BlockWorker {
   void publish();
 
   void begin(Request& request);
-  void begin_data(Request& request, BlockOperation::Kind kind, std::span<iovec> buffers, std::uint64_t bytes);
+  void begin_data(Request& request, BlockOperation::Kind kind, std::uint64_t sector, std::span<iovec> buffers,
+                  std::uint64_t bytes);
   void begin_segments(Request& request, std::span<const iovec> out, std::uint64_t bytes);
   void next_segment(Request& request);
   void step(Request& request, BlockResult result);

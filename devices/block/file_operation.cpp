@@ -11,17 +11,16 @@
 
 namespace hum {
 
-void advance(BlockOperation& operation, std::uint64_t bytes) {
-  operation.offset += bytes;
-  operation.size -= bytes;
-  std::span<iovec>& buffers = operation.buffers;
-  while (!buffers.empty() && bytes >= buffers.front().iov_len) {
-    bytes -= buffers.front().iov_len;
-    buffers = buffers.subspan(1);
+std::span<iovec> without_front(std::span<iovec> parts, std::uint64_t bytes) {
+  while (!parts.empty() && bytes >= parts.front().iov_len) {
+    bytes -= parts.front().iov_len;
+    parts = parts.subspan(1);
   }
-  if (bytes == 0) return;
-  buffers.front().iov_base = static_cast<std::byte*>(buffers.front().iov_base) + bytes;
-  buffers.front().iov_len -= bytes;
+  if (bytes != 0) {
+    parts.front().iov_base = static_cast<std::byte*>(parts.front().iov_base) + bytes;
+    parts.front().iov_len -= bytes;
+  }
+  return parts;
 }
 
 std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t returned) {
@@ -44,7 +43,9 @@ std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t return
   const auto bytes = static_cast<std::uint64_t>(returned);
   if (bytes == operation.size) return BlockResult::ok;
   if (bytes == 0) return BlockResult::io_error;  // the file has become shorter
-  advance(operation, bytes);
+  operation.offset += bytes;
+  operation.size -= bytes;
+  operation.buffers = without_front(operation.buffers, bytes);
   return std::nullopt;
 }
 

@@ -11,11 +11,11 @@
 // What the engines have in common: an operation as the host's system calls see it.
 namespace hum {
 
-// Takes so many bytes, of which there are as many, from the front of an operation.
-void advance(BlockOperation& operation, std::uint64_t bytes);
+// The parts without their first bytes, of which there are as many.
+std::span<iovec> without_front(std::span<iovec> parts, std::uint64_t bytes);
 
 // What a system call's return value (negative: an errno) means for an operation; nothing if its rest has to
-// be tried again, for which advance was called.
+// be tried again, which the operation then is.
 std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t returned);
 
 // The buffers that go into one system call.
