@@ -69,6 +69,8 @@ class BlockBackend {
   virtual std::uint32_t physical_block_size() const = 0;
   // False: discard and write_zeroes are always unsupported. True: an image on the host may still answer so.
   virtual bool has_discard() const = 0;
+  // Operations are to come from one thread.
+  virtual bool one_thread() const { return false; }
   // The same contract as BlockEngine::start.
   virtual void start(BlockEngine& engine, BlockOperation& operation) = 0;
 };

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "devices/block/block_wire.h"
-#include "devices/block/raw_file.h"
+#include "devices/block/open_image.h"
 #include "devices/config_space.h"
 #include "vmm/base/errors.h"
 
@@ -121,6 +121,25 @@ namespace {
 
 constexpr OptionSpec block_options[] = {
     {.key = "path", .help = "the disk image, or a block device of the host", .required = true},
+    {.key = "format",
+     .type = OptionType::choice,
+     .help = "the image's format; it is never guessed",
+     .default_value = "raw",
+     .choices = "raw|qcow2"},
+    {.key = "overlay",
+     .help = "the image is only read and writes go on top of it: tmp, thrown away at the end, or a qcow2 "
+             "file, made if needed"},
+    {.key = "backing",
+     .type = OptionType::choice,
+     .help = "where a qcow2 image's backing file may be: in the image's folder, or any",
+     .default_value = "folder",
+     .choices = "folder|any"},
+    {.key = "metadata-cache",
+     .type = OptionType::size,
+     .help = "the most memory for a qcow2 image's tables, twice: of places, and of reference counts",
+     .default_value = "32M",
+     .minimum = 1 << 20,
+     .maximum = std::uint64_t{1} << 34},
     {.key = "readonly",
      .type = OptionType::boolean,
      .help = "the guest may not write; several machines may share the image",
@@ -203,11 +222,18 @@ BlockDevice::Settings settings_of(const OptionValues& values) {
 std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext& context) {
   BlockDevice::Settings settings = settings_of(values);
   const std::string& path = values.text("path");
-  auto image = RawFile::open(std::string(values.what()) + ".path", path, settings.read_only,
-                             cache_of(values.text("cache")));
-  if (!image->locked())
-    context.log.warning("disk '" + path +
-                        "': the file system has no locks; nothing keeps it from being used twice");
+  auto image = open_image(std::string(values.what()),
+                          {.path = path,
+                           .format = values.text("format") == "qcow2" ? ImageFormat::qcow2 : ImageFormat::raw,
+                           .read_only = settings.read_only,
+                           .cache = cache_of(values.text("cache")),
+                           .metadata_cache = values.number("metadata-cache"),
+                           .any_backing = values.text("backing") == "any",
+                           .overlay = values.has("overlay") ? values.text("overlay") : ""},
+                          context.log);
+  if (image->one_thread() && settings.threads > 1)
+    throw ConfigError(std::string(values.what()) + ".iothreads", std::to_string(settings.threads),
+                      "a disk with a qcow2 image has one", "drop iothreads=, or use a raw image");
   const std::uint32_t block = settings.block_size != 0 ? settings.block_size : image->logical_block_size();
   if (image->size() % block != 0)
     context.log.warning("disk '" + path + "': the guest does not see the last " +
@@ -219,7 +245,7 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
 
 constinit const DeviceKind block_kind{
     .name = "disk",
-    .help = "a disk from a raw image file or a block device (virtio)",
+    .help = "a disk from an image file (raw, qcow2) or a block device (virtio)",
     .options = block_options,
     .create = DeviceKind::VirtioFactory{create},
 };

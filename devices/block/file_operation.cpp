@@ -26,18 +26,8 @@ std::span<iovec> without_front(std::span<iovec> parts, std::uint64_t bytes) {
 std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t returned) {
   using Kind = BlockOperation::Kind;
   if (returned < 0) {
-    switch (-returned) {
-      case EINTR:
-      case EAGAIN:
-        return std::nullopt;
-      case ENOSPC:
-      case EDQUOT:
-        return BlockResult::no_space;
-      case EOPNOTSUPP:
-        return BlockResult::unsupported;
-      default:
-        return BlockResult::io_error;
-    }
+    if (returned == -EINTR || returned == -EAGAIN) return std::nullopt;
+    return result_of(static_cast<int>(-returned));
   }
   if (operation.kind != Kind::read && operation.kind != Kind::write) return BlockResult::ok;
   const auto bytes = static_cast<std::uint64_t>(returned);
@@ -47,6 +37,18 @@ std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t return
   operation.size -= bytes;
   operation.buffers = without_front(operation.buffers, bytes);
   return std::nullopt;
+}
+
+BlockResult result_of(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return BlockResult::no_space;
+    case EOPNOTSUPP:
+      return BlockResult::unsupported;
+    default:
+      return BlockResult::io_error;
+  }
 }
 
 std::span<iovec> one_call(const BlockOperation& operation) {

@@ -18,6 +18,9 @@ std::span<iovec> without_front(std::span<iovec> parts, std::uint64_t bytes);
 // be tried again, which the operation then is.
 std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t returned);
 
+// What an errno means.
+BlockResult result_of(int error);
+
 // The buffers that go into one system call.
 std::span<iovec> one_call(const BlockOperation& operation);
 

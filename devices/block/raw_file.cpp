@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "devices/block/file_operation.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -128,6 +129,37 @@ void RawFile::start(BlockEngine& engine, BlockOperation& operation) {
   }
   const bool data = operation.kind == Kind::read || operation.kind == Kind::write;
   engine.start((data && direct_ && fits_direct(operation) ? direct_ : file_).get(), operation);
+}
+
+BlockResult RawFile::read(std::uint64_t offset, std::span<std::byte> data) {
+  while (!data.empty()) {
+    const ssize_t count = ::pread(file_.get(), data.data(), data.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return result_of(errno);
+    if (count == 0) {
+      std::fill(data.begin(), data.end(), std::byte{0});
+      break;
+    }
+    offset += static_cast<std::uint64_t>(count);
+    data = data.subspan(static_cast<std::size_t>(count));
+  }
+  return BlockResult::ok;
+}
+
+BlockResult RawFile::write(std::uint64_t offset, std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const ssize_t count = ::pwrite(file_.get(), data.data(), data.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return result_of(errno);
+    offset += static_cast<std::uint64_t>(count);
+    data = data.subspan(static_cast<std::size_t>(count));
+  }
+  return BlockResult::ok;
+}
+
+BlockResult RawFile::sync() {
+  if (cache_ == BlockCache::unsafe || ::fdatasync(file_.get()) == 0) return BlockResult::ok;
+  return result_of(errno);
 }
 
 }  // namespace hum

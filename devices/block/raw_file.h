@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "devices/block/block_backend.h"
+#include "devices/block/image_file.h"
 #include "vmm/base/fd.h"
 
 namespace hum {
@@ -16,9 +16,10 @@ enum class BlockCache : std::uint8_t {
   unsafe,     // as writeback, and flushes do nothing
 };
 
-// A disk image whose bytes are those of a regular file or of a host's block device. Holds an advisory lock
-// (fcntl(2), F_OFD_SETLK) as long as it lives: readers share a file, a writer has it alone.
-class RawFile final : public BlockBackend {
+// A disk image whose bytes are those of a regular file or of a host's block device, or such a file with an
+// image in another format. Holds an advisory lock (fcntl(2), F_OFD_SETLK) as long as it lives: readers share
+// a file, a writer has it alone.
+class RawFile final : public BlockBackend, public ImageFile {
  public:
   // key is the option's full name, for errors. Throws ConfigError where another choice of the user's helps
   // (no such file, a directory, no permission, locked by another disk, no O_DIRECT), HostError otherwise.
@@ -33,6 +34,10 @@ class RawFile final : public BlockBackend {
   std::uint32_t physical_block_size() const override { return physical_block_size_; }
   bool has_discard() const override { return has_discard_; }
   void start(BlockEngine& engine, BlockOperation& operation) override;
+
+  BlockResult read(std::uint64_t offset, std::span<std::byte> data) override;
+  BlockResult write(std::uint64_t offset, std::span<const std::byte> data) override;
+  BlockResult sync() override;
 
  private:
   RawFile() = default;
