@@ -88,7 +88,7 @@ class Qcow2Image::Part final : public BlockOperation {
   // first_write: the clusters, and what of them the guest does not write
   std::uint64_t begin = 0;  // in the guest's disk
   Qcow2Tables::Run run;
-  std::vector<std::byte> around;
+  std::vector<std::byte> around;  // lent by the image
   unsigned fills = 0;
   BlockResult fill_result = BlockResult::ok;
   BlockResult write_result = BlockResult::ok;
@@ -274,11 +274,17 @@ void Qcow2Image::write_range(BlockEngine& engine, Whole& whole, std::uint64_t of
   }
 }
 
+// What is around their writes is in memory meanwhile: of 2 MiB clusters few may be new at a time.
+std::size_t Qcow2Image::most_allocating() const {
+  return std::max<std::size_t>(4, (std::size_t{8} << 20) / header_.cluster_size());
+}
+
 // An empty range waits for nothing but the reuse of freed clusters.
 bool Qcow2Image::must_wait(std::uint64_t begin, std::uint64_t end) {
   if (!settle()) return true;
   if (begin == end) return false;
-  return writing_out_ || std::any_of(allocating_.begin(), allocating_.end(), [&](const Part* each) {
+  return writing_out_ || allocating_.size() == most_allocating() ||
+         std::any_of(allocating_.begin(), allocating_.end(), [&](const Part* each) {
            return begin < each->begin + each->run.clusters * header_.cluster_size() && each->begin < end;
          });
 }
@@ -315,6 +321,10 @@ std::uint64_t Qcow2Image::write_new(BlockEngine& engine, Whole& whole, std::uint
   const std::uint64_t end = std::min(offset + size, run_end);
   const std::uint64_t head = offset - begin;
   const std::uint64_t tail = run_end - end;
+  if (!free_around_.empty()) {
+    part.around = std::move(free_around_.back());
+    free_around_.pop_back();
+  }
   part.around.resize(head + tail);
   const auto around = std::span(part.around);
   if (head != 0) part.slice.push_back({around.data(), head});
@@ -365,6 +375,7 @@ void Qcow2Image::link(Part& part) {
     return;
   }
   std::erase(allocating_, &part);
+  free_around_.push_back(std::move(part.around));
   BlockResult result = part.write_result;
   if (result == BlockResult::ok)
     result = tables_.link(part.begin, part.run);

@@ -84,6 +84,7 @@ class Qcow2Image final : public BlockBackend {
   void end_write_out(BlockEngine& engine, BlockResult result);
   void go_on(BlockEngine& engine);
 
+  std::size_t most_allocating() const;
   bool settle();
   bool must_wait(std::uint64_t begin, std::uint64_t end);
   Whole& begin_whole(BlockOperation& operation);
@@ -111,6 +112,7 @@ class Qcow2Image final : public BlockBackend {
   std::vector<Whole*> free_wholes_;
   std::vector<std::unique_ptr<Part>> parts_;
   std::vector<Part*> free_parts_;
+  std::vector<std::vector<std::byte>> free_around_;
 
   std::vector<Part*> allocating_;  // their ranges are being written for the first time
   std::vector<Part*> unlinked_;    // are in the file; their entries wait for the end of a write-out

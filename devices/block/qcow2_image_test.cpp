@@ -422,6 +422,26 @@ TEST_CASE("whatever access of the file the host refuses, the guest is told and n
   }
 }
 
+TEST_CASE("of large clusters few are made at a time") {
+  FileState state{.bytes = new_image(64 << 20, 21), .records = {}, .waiting = {}, .fault = {}};
+  const auto image = open_image(state);
+  NoEngine engine;
+  std::mt19937 random(1);
+  std::vector<std::unique_ptr<Access>> writes;
+  for (std::uint64_t i = 0; i < 24; ++i) {
+    writes.push_back(std::make_unique<Access>(Kind::write, i * 4096 + 9, 1));
+    writes.back()->set(0, static_cast<std::uint32_t>(i + 1));
+    image->start(engine, *writes.back());
+    CHECK(state.waiting.size() <= 4);
+  }
+  while (state.finish_one(random)) CHECK(state.waiting.size() <= 4);
+  for (const auto& each : writes) CHECK(each->outcome == BlockResult::ok);
+  for (std::uint64_t i = 0; i < 24; ++i) {
+    CHECK(read_sector(*image, state, i * 4096 + 8) == 0);
+    CHECK(read_sector(*image, state, i * 4096 + 9) == i + 1);
+  }
+}
+
 TEST_CASE("discards free clusters, which later writes take") {
   FileState state{.bytes = new_image(1 << 20, 12), .records = {}, .waiting = {}, .fault = {}};
   std::size_t size = 0;
