@@ -67,13 +67,13 @@ function(hum_test NAME)
 endfunction()
 
 # hum_layer(NAME DIRECTORY D LINKS public... PRIVATE private...): the library hum_NAME of all sources below D,
-# and its tests, the files that end in _test.cpp.
+# and its tests, the files that end in _test.cpp. Files that end in _fuzz.cpp belong to neither.
 function(hum_layer NAME)
   cmake_parse_arguments(ARG "" "DIRECTORY" "LINKS;PRIVATE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${ARG_DIRECTORY}/*.cpp)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${ARG_DIRECTORY}/*.h)
   set(tests ${sources})
-  list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_(test|fuzz)\\.cpp$")
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
   list(FILTER headers EXCLUDE REGEX "/testing\\.h$")
   add_library(hum_${NAME} STATIC ${sources})
@@ -85,6 +85,19 @@ function(hum_layer NAME)
   if(tests)
     hum_test(hum_${NAME}_test SOURCES ${tests} LINKS hum_${NAME} ${ARG_PRIVATE})
   endif()
+endfunction()
+
+# hum_fuzz(NAME SOURCES... LINKS...): a libFuzzer program, where clang builds with AddressSanitizer. SOURCES has all that is to be
+# seen from inside.
+function(hum_fuzz NAME)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  if(NOT HUM_TESTS OR NOT HUM_SANITIZE MATCHES "address" OR NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    return()
+  endif()
+  add_executable(${NAME} ${ARG_SOURCES})
+  target_link_libraries(${NAME} PRIVATE hum_options ${ARG_LINKS})
+  target_compile_options(${NAME} PRIVATE -fsanitize=fuzzer)
+  target_link_options(${NAME} PRIVATE -fsanitize=fuzzer)
 endfunction()
 
 # hum_program(NAME SOURCES... LINKS...): an executable of the project, static-pie unless HUM_STATIC is off.
