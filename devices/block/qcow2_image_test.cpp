@@ -117,7 +117,12 @@ std::uint32_t read_sector(Qcow2Image& image, FileState& state, std::uint64_t ind
 class Guest {
  public:
   Guest(unsigned seed, std::uint64_t sectors, bool has_backing)
-      : random_(seed), sectors_(sectors), values_(sectors), possible_(sectors), may_be_zero_(sectors) {
+      : random_(seed),
+        sectors_(sectors),
+        values_(sectors),
+        possible_(sectors),
+        may_be_zero_(sectors),
+        last_zeroes_(sectors) {
     for (std::uint64_t i = 0; i < sectors; ++i)
       values_[i] = has_backing ? static_cast<std::uint32_t>(i + 1'000'000) : 0;
     for (std::uint64_t i = 0; i < sectors; ++i) possible_[i] = {values_[i]};
@@ -170,6 +175,7 @@ class Guest {
     for (const auto& each : busy_)
       if (each->kind != Kind::flush && each->first < first + count && first < each->first + each->count)
         return;
+    ++begun_;
     auto access = std::make_unique<Mine>(kind, first, count);
     access->may_unmap = true;
     if (kind == Kind::write) {
@@ -182,10 +188,12 @@ class Guest {
       for (std::uint64_t i = 0; i < count; ++i) {
         possible_[first + i].insert(0);
         may_be_zero_[first + i] = true;
+        last_zeroes_[first + i] = begun_;
       }
     } else {
       access->at_start = values_;
       access->may_be_zero = may_be_zero_;
+      access->begun = begun_;
     }
     access->access.may_unmap = true;
     busy_.push_back(std::move(access));
@@ -216,6 +224,7 @@ class Guest {
     std::vector<std::uint32_t> values;
     std::vector<std::uint32_t> at_start;
     std::vector<bool> may_be_zero;
+    std::uint64_t begun = 0;
   };
 
   void finish(Mine& mine) {
@@ -242,7 +251,7 @@ class Guest {
         std::set<std::uint32_t> still{mine.at_start[i], values_[i]};
         for (const std::uint32_t value : possible_[i])
           if (value > mine.at_start[i]) still.insert(value);
-        if (mine.may_be_zero[i] || may_be_zero_[i]) still.insert(0);
+        if (mine.may_be_zero[i] || last_zeroes_[i] > mine.begun) still.insert(0);
         possible_[i] = std::move(still);
       }
     }
@@ -264,7 +273,9 @@ class Guest {
   std::uint32_t number_ = 2'000'000;
   std::vector<std::uint32_t> values_;
   std::vector<std::set<std::uint32_t>> possible_;
-  std::vector<bool> may_be_zero_;  // discarded or zeroed since the last write
+  std::vector<bool> may_be_zero_;           // discarded or zeroed since the last write
+  std::vector<std::uint64_t> last_zeroes_;  // the last discard or zeroing was begun as this one
+  std::uint64_t begun_ = 0;
   std::vector<std::uint64_t> forgotten_;
   std::vector<std::unique_ptr<Mine>> busy_;
 };
