@@ -92,7 +92,7 @@ void make_raw(const std::string& path, std::uint64_t size, unsigned seed) {
 void write_somewhere(BlockBackend& image, std::vector<std::byte>& bytes, unsigned seed) {
   const auto engine = make_block_engine(BlockEngineKind::automatic, 8);
   std::mt19937 random(seed);
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 80; ++i) {
     const std::uint64_t sectors = bytes.size() / 512;
     const std::uint64_t first = random() % sectors;
     const std::uint64_t count = 1 + random() % std::min<std::uint64_t>(sectors - first, 300);
@@ -118,7 +118,7 @@ void write_somewhere(BlockBackend& image, std::vector<std::byte>& bytes, unsigne
 TEST_CASE("images that qemu-img made are read and written, and qemu-img finds in them what was written") {
   if (!has_qemu_img()) return;
   const Folder folder;
-  make_raw(folder / "raw", (5 << 20) + 1536, 3);
+  make_raw(folder / "raw", (2 << 20) + 1536, 3);
   const std::vector<std::string> kinds = {"-o compat=0.10",
                                           "-o compat=1.1",
                                           "-o cluster_size=512",
@@ -197,8 +197,8 @@ TEST_CASE("the table of reference counts grows when it has no room left") {
   if (!has_qemu_img()) return;
   const Folder folder;
   // A table of one cluster counts 8 MiB here.
-  REQUIRE(folder.run("qemu-img create -f qcow2 -o cluster_size=512 image 40M"));
-  std::vector<std::byte> bytes(40 << 20, std::byte{3});
+  REQUIRE(folder.run("qemu-img create -f qcow2 -o cluster_size=512 image 12M"));
+  std::vector<std::byte> bytes(12 << 20, std::byte{3});
   {
     const auto image = open_image("disk", {.path = folder / "image", .format = ImageFormat::qcow2}, log());
     const auto engine = make_block_engine(BlockEngineKind::automatic, 8);

@@ -77,10 +77,11 @@ struct Access final : BlockOperation {
     kind = what;
     offset = first * sector;
     size = count * sector;
+    if (what != Kind::read && what != Kind::write) return;
     // Two buffers that do not end where sectors do.
     const std::size_t half = memory.size() / 2 + 7;
     parts = {{memory.data(), half}, {memory.data() + half, memory.size() - half}};
-    if (what == Kind::read || what == Kind::write) buffers = parts;
+    buffers = parts;
   }
   void finished(BlockResult how) override { outcome = how; }
   std::uint32_t at(std::uint64_t index) const {
@@ -143,10 +144,11 @@ class Guest {
 
   // Each sector that is read has what was written last; of what is under way, either.
   void check_all(Qcow2Image& image, FileState& state) {
-    for (std::uint64_t i = 0; i < sectors_; ++i) {
-      INFO("sector " << i);
-      REQUIRE(read_sector(image, state, i) == values_[i]);
-    }
+    Access read(Kind::read, 0, sectors_);
+    REQUIRE(run(image, state, read) == BlockResult::ok);
+    std::vector<std::uint32_t> there(sectors_);
+    for (std::uint64_t i = 0; i < sectors_; ++i) there[i] = read.at(i);
+    REQUIRE(there == values_);
   }
 
   // For a crash: after how many records of the file each sector could have which values.
@@ -328,7 +330,7 @@ TEST_CASE("what an image has no data for comes from below, up to the end of that
 }
 
 TEST_CASE("random writes, discards and flushes, several at a time, leave what was written last") {
-  for (unsigned seed = 1; seed <= 24; ++seed) {
+  for (unsigned seed = 1; seed <= 12; ++seed) {
     INFO("seed " << seed);
     const unsigned bits = 9 + seed % 4;
     const bool has_backing = seed % 2 == 0;
@@ -401,10 +403,10 @@ TEST_CASE("after a loss of power at any moment the image is sound and has what w
       const auto image = open_image(crashed, has_backing ? std::make_unique<Backing>(600 * sector) : nullptr);
       Access read(Kind::read, 0, 600);
       REQUIRE(run(*image, crashed, read) == BlockResult::ok);
-      for (std::uint64_t i = 0; i < 600; ++i) {
-        INFO("sector " << i << " has " << read.at(i));
-        REQUIRE(point.possible[i].contains(read.at(i)));
-      }
+      std::vector<std::uint64_t> wrong;
+      for (std::uint64_t i = 0; i < 600; ++i)
+        if (!point.possible[i].contains(read.at(i))) wrong.push_back(i);
+      REQUIRE(wrong == std::vector<std::uint64_t>{});
     }
   }
   WARN("count: " << cuts << " cuts");
