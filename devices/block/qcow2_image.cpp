@@ -130,7 +130,7 @@ Qcow2Image::Qcow2Image(const std::string& key, std::unique_ptr<ImageFile> file, 
   // Features that say something about content which is about to change (bitmaps).
   if (header_.autoclear_features != 0) {
     const std::array<std::byte, 8> none{};
-    if (file_->write(88, none) != BlockResult::ok)
+    if (file_->write(88, none) != BlockResult::ok || file_->sync() != BlockResult::ok)
       throw ConfigError(key, settings_.name, "cannot be written to",
                         "see the host's log, or use it read-only");
   }

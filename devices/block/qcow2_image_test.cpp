@@ -455,6 +455,26 @@ TEST_CASE("of large clusters few are made at a time") {
   }
 }
 
+TEST_CASE("after a sync of the tables that failed, every flush and every write to new clusters fails") {
+  for (unsigned refused = 1; refused <= 3; ++refused) {
+    FileState state{.bytes = new_image(1 << 20, 12), .records = {}, .waiting = {}, .fault = {}};
+    const auto image = open_image(state);
+    Access write(Kind::write, 0, 8);
+    REQUIRE(run(*image, state, write) == BlockResult::ok);
+    // The accesses of a flush: refcounts, sync, L2 table, sync, L1 entry, sync.
+    unsigned number = 0;
+    state.fault = [&] { return ++number == 2 * refused ? BlockResult::io_error : BlockResult::ok; };
+    Access flush(Kind::flush, 0, 0);
+    CHECK(run(*image, state, flush) == BlockResult::io_error);
+    state.fault = nullptr;
+    Access again(Kind::flush, 0, 0);
+    CHECK(run(*image, state, again) == BlockResult::io_error);
+    Access other(Kind::write, 80, 8);
+    CHECK(run(*image, state, other) == BlockResult::io_error);
+    CHECK(read_sector(*image, state, 0) == 0);
+  }
+}
+
 TEST_CASE("discards free clusters, which later writes take") {
   FileState state{.bytes = new_image(1 << 20, 12), .records = {}, .waiting = {}, .fault = {}};
   std::size_t size = 0;

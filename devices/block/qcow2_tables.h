@@ -59,7 +59,10 @@ class Qcow2Tables {
   BlockResult unlink(std::uint64_t offset, std::uint64_t clusters, Place as);
 
   bool has(Step step) const;
-  bool dirty() const { return has(Step::refcounts) || has(Step::l2) || has(Step::l1) || !freed_.empty(); }
+  // Whether a flush has more to do than to sync the file.
+  bool dirty() const {
+    return failed_ || has(Step::refcounts) || has(Step::l2) || has(Step::l1) || !freed_.empty();
+  }
   // Writes what the step is about; the file is to be synced before the next one. Where a sync fails nobody
   // knows what is in the file: from failed() on nothing is changed any more.
   BlockResult write(Step step);
