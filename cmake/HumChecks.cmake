@@ -83,6 +83,6 @@ hum_preset_checks(tsan hum_base_test hum_virtio_test hum_devices_test hum_machin
 hum_preset_checks(clang)
 
 # One boot of the lab each.
-hum_check("machine" lab 1500 ${hum_support}/scenarios/run machine)
-hum_check("session" lab 1500 ${hum_support}/scenarios/run session)
-hum_check("debian and guest images" lab 1500 ${hum_support}/scenarios/run debian images)
+hum_check("machine" lab 3000 ${hum_support}/scenarios/run machine)
+hum_check("session" lab 3000 ${hum_support}/scenarios/run session)
+hum_check("debian and guest images" lab 3000 ${hum_support}/scenarios/run debian images)
