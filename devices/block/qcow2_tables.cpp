@@ -27,6 +27,19 @@ void set_entry(TableCache::Table& table, std::uint64_t index, std::uint64_t entr
   table.touch(index * 8, 8);
 }
 
+// A reference count of so many bits in a block of them: those below a byte fill it from its lowest bit on.
+std::uint64_t count_at(std::span<const std::byte> block, std::uint64_t at, unsigned bits) {
+  if (bits >= 8) return load_be(block.subspan(at * (bits / 8), bits / 8));
+  return std::to_integer<unsigned>(block[at * bits / 8]) >> (at * bits % 8) & ((1u << bits) - 1);
+}
+
+void set_count(std::span<std::byte> block, std::uint64_t at, unsigned bits, std::uint64_t count) {
+  if (bits >= 8) return store_be(block.subspan(at * (bits / 8), bits / 8), count);
+  const auto shift = static_cast<unsigned>(at * bits % 8);
+  const unsigned others = std::to_integer<unsigned>(block[at * bits / 8]) & ~(((1u << bits) - 1) << shift);
+  block[at * bits / 8] = static_cast<std::byte>(others | static_cast<unsigned>(count) << shift);
+}
+
 std::uint64_t divide_up(std::uint64_t value, std::uint64_t by) {
   return value / by + (value % by != 0 ? 1 : 0);
 }
@@ -330,14 +343,7 @@ BlockResult Qcow2Tables::refcount(std::uint64_t cluster, std::uint64_t& count) {
   TableCache::Table* block = nullptr;
   if (const BlockResult result = load(refcounts_, refcount_table_[index], block); result != BlockResult::ok)
     return result;
-  const unsigned bits = header_.refcount_bits;
-  const std::uint64_t at = cluster % refcounts_per_block();
-  if (bits >= 8) {
-    count = load_be(std::span(block->bytes).subspan(at * (bits / 8), bits / 8));
-  } else {
-    const auto byte = std::to_integer<unsigned>(block->bytes[at * bits / 8]);
-    count = byte >> (at * bits % 8) & ((1u << bits) - 1);
-  }
+  count = count_at(block->bytes, cluster % refcounts_per_block(), header_.refcount_bits);
   return BlockResult::ok;
 }
 
@@ -353,19 +359,9 @@ BlockResult Qcow2Tables::set_refcount(std::uint64_t cluster, std::uint64_t count
   TableCache::Table* block = nullptr;
   if (const BlockResult result = load(refcounts_, refcount_table_[index], block); result != BlockResult::ok)
     return result;
-  const unsigned bits = header_.refcount_bits;
   const std::uint64_t at = cluster % refcounts_per_block();
-  if (bits >= 8) {
-    store_be(std::span(block->bytes).subspan(at * (bits / 8), bits / 8), count);
-    block->touch(at * (bits / 8), bits / 8);
-  } else {
-    const unsigned shift = static_cast<unsigned>(at * bits % 8);
-    const unsigned mask = ((1u << bits) - 1) << shift;
-    std::byte& byte = block->bytes[at * bits / 8];
-    byte = static_cast<std::byte>((std::to_integer<unsigned>(byte) & ~mask) |
-                                  (static_cast<unsigned>(count) << shift));
-    block->touch(at * bits / 8, 1);
-  }
+  set_count(block->bytes, at, header_.refcount_bits, count);
+  block->touch(at * header_.refcount_bits / 8, std::max(1u, header_.refcount_bits / 8));
   return BlockResult::ok;
 }
 
@@ -376,10 +372,7 @@ BlockResult Qcow2Tables::new_refcount_block(std::uint64_t index) {
   if (host >= largest_file) return BlockResult::no_space;
   if (const BlockResult result = make_room(refcounts_); result != BlockResult::ok) return result;
   std::vector<std::byte> bytes(cluster_size());
-  if (header_.refcount_bits >= 8)
-    store_be(std::span(bytes).first(header_.refcount_bits / 8), 1);
-  else
-    bytes[0] = std::byte{1};
+  set_count(bytes, 0, header_.refcount_bits, 1);
   BlockResult result = file_.write(host, bytes);
   if (result == BlockResult::ok) result = file_.sync();
   if (result != BlockResult::ok) return result;
@@ -419,13 +412,7 @@ BlockResult Qcow2Tables::grow_refcount_table(std::uint64_t index) {
     std::fill(bytes.begin(), bytes.end(), std::byte{0});
     for (std::uint64_t at = 0; at < refcounts_per_block(); ++at) {
       if (i * refcounts_per_block() + at >= blocks + clusters) break;
-      if (header_.refcount_bits >= 8) {
-        const unsigned width = header_.refcount_bits / 8;
-        store_be(std::span(bytes).subspan(at * width, width), 1);
-      } else {
-        bytes[at * header_.refcount_bits / 8] |=
-            static_cast<std::byte>(1u << (at * header_.refcount_bits % 8));
-      }
+      set_count(bytes, at, header_.refcount_bits, 1);
     }
     table[first + i] = (begin + i) * cluster_size();
     if (const BlockResult result = file_.write(table[first + i], bytes); result != BlockResult::ok)
