@@ -27,6 +27,18 @@ void set_entry(TableCache::Table& table, std::uint64_t index, std::uint64_t entr
   table.touch(index * 8, 8);
 }
 
+// Where an L2 entry says that a compressed cluster is: from a byte to the end of a sector.
+struct CompressedPlace {
+  CompressedPlace(std::uint64_t entry, unsigned cluster_bits) {
+    const unsigned shift = 62 - (cluster_bits - 8);
+    begin = entry & ((std::uint64_t{1} << shift) - 1);
+    end = begin / 512 * 512 + (((entry & ~(own_bit | compressed_bit)) >> shift) + 1) * 512;
+  }
+
+  std::uint64_t begin;
+  std::uint64_t end;
+};
+
 // A reference count of so many bits in a block of them: those below a byte fill it from its lowest bit on.
 std::uint64_t count_at(std::span<const std::byte> block, std::uint64_t at, unsigned bits) {
   if (bits >= 8) return load_be(block.subspan(at * (bits / 8), bits / 8));
@@ -191,13 +203,11 @@ BlockResult Qcow2Tables::find(std::uint64_t offset, std::uint64_t size, Extent& 
     const std::uint64_t entry = entry_of(*table, at);
     const std::uint64_t host = entry & offset_bits;
     if ((entry & compressed_bit) != 0) {
-      const unsigned shift = 62 - (header_.cluster_bits - 8);
-      const std::uint64_t begin = entry & ((std::uint64_t{1} << shift) - 1);
-      const std::uint64_t sectors = ((entry & ~(own_bit | compressed_bit)) >> shift) + 1;
+      const CompressedPlace place(entry, header_.cluster_bits);
       one.place = Place::compressed;
-      one.host = begin;
-      one.compressed_size = sectors * 512 - begin % 512;
-      return in_file(begin, one.compressed_size);
+      one.host = place.begin;
+      one.compressed_size = place.end - place.begin;
+      return in_file(one.host, one.compressed_size);
     }
     if ((entry & ~(offset_bits | own_bit | zero_bit)) != 0 ||
         ((entry & zero_bit) != 0 && header_.version < 3))
@@ -318,10 +328,9 @@ BlockResult Qcow2Tables::change(std::uint64_t offset, std::uint64_t entry) {
 // The refcounts change when the entry is gone from the file.
 BlockResult Qcow2Tables::free_entry(std::uint64_t entry) {
   if ((entry & compressed_bit) != 0) {
-    const unsigned shift = 62 - (header_.cluster_bits - 8);
-    const std::uint64_t begin = entry & ((std::uint64_t{1} << shift) - 1);
-    const std::uint64_t sectors = ((entry & ~(own_bit | compressed_bit)) >> shift) + 1;
-    const std::uint64_t end = begin / 512 * 512 + sectors * 512;
+    const CompressedPlace place(entry, header_.cluster_bits);
+    const std::uint64_t begin = place.begin;
+    const std::uint64_t end = place.end;
     if (!in_file(begin, end - begin)) return BlockResult::io_error;
     for (std::uint64_t host = begin / cluster_size() * cluster_size(); host < end; host += cluster_size())
       freed_.push_back(host);
