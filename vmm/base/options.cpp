@@ -41,6 +41,18 @@ std::optional<std::uint64_t> parse_size_text(std::string_view text) {
   return *count << shift;
 }
 
+std::optional<TokenBucketLimit> parse_limit(std::string_view text) {
+  if (text == "off") return TokenBucketLimit{};
+  const std::size_t plus = std::min(text.find('+'), text.size());
+  const std::size_t slash = std::min(text.find('/'), plus);
+  const auto size = parse_size_text(text.substr(0, slash));
+  const auto time = slash == plus ? TokenBucketLimit{}.refill_milliseconds
+                                  : parse_number(text.substr(slash + 1, plus - slash - 1));
+  const auto burst = plus == text.size() ? 0 : parse_size_text(text.substr(plus + 1));
+  if (!size || *size == 0 || !time || *time == 0 || !burst) return std::nullopt;
+  return TokenBucketLimit{*size, *time, *burst};
+}
+
 std::vector<std::string> split_words(std::string_view text) {
   std::vector<std::string> words(1);
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -114,6 +126,8 @@ std::string describe_accepted(const OptionSpec& spec) {
       return "on or off";
     case OptionType::choice:
       return list_choices(spec.choices);
+    case OptionType::limit:
+      return "off or SIZE[/MILLISECONDS][+BURST], like 100M (in each second) or 10M/100+1G";
     case OptionType::integer:
     case OptionType::size: {
       const bool size = spec.type == OptionType::size;
@@ -150,11 +164,16 @@ OptionValue parse_option(std::string_view what, const OptionSpec& spec, std::str
       if (!value || *value < spec.minimum || *value > spec.maximum) throw refuse();
       return *value;
     }
+    case OptionType::limit: {
+      const auto limit = parse_limit(text);
+      if (!limit) throw refuse();
+      return *limit;
+    }
   }
   throw refuse();
 }
 
-OptionValues OptionValues::parse(std::string_view what, std::span<const OptionSpec> table,
+OptionValues OptionValues::given(std::string_view what, std::span<const OptionSpec> table,
                                  std::string_view text) {
   OptionValues values(what, table);
   const auto set_once = [&](std::string_view key, std::string_view value) {
@@ -182,6 +201,12 @@ OptionValues OptionValues::parse(std::string_view what, std::span<const OptionSp
       set_once(key, "on");
     }
   }
+  return values;
+}
+
+OptionValues OptionValues::parse(std::string_view what, std::span<const OptionSpec> table,
+                                 std::string_view text) {
+  OptionValues values = given(what, table, text);
   for (const OptionSpec& spec : table) {
     if (values.has(spec.key)) continue;
     if (spec.required)
@@ -189,6 +214,22 @@ OptionValues OptionValues::parse(std::string_view what, std::span<const OptionSp
                         "give " + std::string(spec.key) + "=" + describe_accepted(spec));
     if (!spec.default_value.empty())
       values.values_.emplace(spec.key, parse_option(spec.key, spec, spec.default_value));
+  }
+  return values;
+}
+
+OptionValues OptionValues::changed(std::string_view what, std::string_view text) const {
+  OptionValues values = *this;
+  const OptionValues changes = given(what, table_, text);
+  std::string live;
+  for (const OptionSpec& row : table_)
+    if (row.live) live += (live.empty() ? "" : ", ") + std::string(row.key);
+  for (const OptionSpec& row : table_) {
+    if (!changes.has(row.key)) continue;
+    if (!row.live)
+      throw ConfigError(std::string(what), std::string(row.key), "cannot be changed while the VM runs",
+                        live.empty() ? "start the VM anew" : "what can is " + live);
+    values.values_.insert_or_assign(std::string(row.key), changes.values_.find(row.key)->second);
   }
   return values;
 }
@@ -213,6 +254,9 @@ std::uint64_t OptionValues::number(std::string_view key) const {
 }
 bool OptionValues::flag(std::string_view key) const {
   return value_of<bool>(values_, key);
+}
+const TokenBucketLimit& OptionValues::limit(std::string_view key) const {
+  return value_of<TokenBucketLimit>(values_, key);
 }
 
 }  // namespace hum

@@ -8,9 +8,18 @@
 #include <string_view>
 #include <variant>
 
+#include "vmm/base/token_bucket.h"
+
 namespace hum {
 
-enum class OptionType : std::uint8_t { text, integer, boolean, size, choice };
+enum class OptionType : std::uint8_t {
+  text,
+  integer,
+  boolean,
+  size,
+  choice,
+  limit,  // "off" or SIZE[/MILLISECONDS][+BURST]: a token bucket, of one second where no time is given
+};
 
 // One row of a table of options. The command line, help, completion and errors all come from such tables.
 struct OptionSpec {
@@ -22,9 +31,10 @@ struct OptionSpec {
   std::uint64_t minimum = 0;  // integer and size (bytes)
   std::uint64_t maximum = UINT64_MAX;
   std::string_view choices = {};  // choice: "pci|mmio"
+  bool live = false;              // may be changed while the VM runs
 };
 
-using OptionValue = std::variant<std::string, std::uint64_t, bool>;
+using OptionValue = std::variant<std::string, std::uint64_t, bool, TokenBucketLimit>;
 
 // The checked values of one table: every key with a default has a value.
 class OptionValues {
@@ -38,17 +48,25 @@ class OptionValues {
   // Sets one value from text, in place of the one it has, with the checks of parse.
   void set(std::string_view key, std::string_view text);
 
+  // These values with those in the text in their place: "key=value,key,...". what names the device in errors.
+  // Throws ConfigError as parse does, and for a key that cannot be changed while the VM runs.
+  OptionValues changed(std::string_view what, std::string_view text) const;
+
   bool has(std::string_view key) const { return values_.contains(key); }
   // The value of a key that has one; asking for the wrong type or for a key without value is a
   // programmer's mistake (std::logic_error).
   const std::string& text(std::string_view key) const;
   std::uint64_t number(std::string_view key) const;
   bool flag(std::string_view key) const;
+  const TokenBucketLimit& limit(std::string_view key) const;
 
   std::string_view what() const { return what_; }
 
  private:
   OptionValues(std::string_view what, std::span<const OptionSpec> table) : what_(what), table_(table) {}
+
+  // The values that the text gives, and no defaults.
+  static OptionValues given(std::string_view what, std::span<const OptionSpec> table, std::string_view text);
 
   std::string what_;
   std::span<const OptionSpec> table_;

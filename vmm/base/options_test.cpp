@@ -26,6 +26,8 @@ constexpr std::array table{
                .help = "",
                .default_value = "pci",
                .choices = "pci|mmio|none"},
+    OptionSpec{.key = "ops", .type = OptionType::limit, .help = "", .default_value = "off", .live = true},
+    OptionSpec{.key = "note", .type = OptionType::text, .help = "", .live = true},
 };
 
 OptionValues parse(std::string_view text) {
@@ -161,6 +163,36 @@ TEST_CASE("what a row accepts is described from the row") {
   CHECK(describe_accepted({.key = "a", .type = OptionType::choice, .help = "", .choices = "x"}) == "x");
   CHECK(describe_accepted({.key = "a", .type = OptionType::choice, .help = "", .choices = "x|y"}) ==
         "x or y");
+}
+
+TEST_CASE("a limit is a size, a time in milliseconds and a burst") {
+  const auto limit = [](const std::string& text) { return parse("a,ops=" + text).limit("ops"); };
+  CHECK(parse("a").limit("ops") == TokenBucketLimit{});
+  CHECK(limit("off") == TokenBucketLimit{});
+  CHECK(limit("5000") == TokenBucketLimit{5000, 1000, 0});
+  CHECK(limit("10M/100") == TokenBucketLimit{10 << 20, 100, 0});
+  CHECK(limit("10M+1G") == TokenBucketLimit{10 << 20, 1000, 1 << 30});
+  CHECK(limit("1/1+0") == TokenBucketLimit{1, 1, 0});
+  for (const char* bad : {"", "0", "on", "-1", "5/", "5/0", "/100", "5+", "+5", "5+1/100", "5/1M", "5 "})
+    CHECK_THROWS_AS(limit(bad), ConfigError);
+}
+
+TEST_CASE("changes take the place of values, for keys that may change while the VM runs") {
+  const OptionValues before = parse("a.img,queues=2,note=old");
+  const OptionValues after = before.changed("disk1", "ops=7,note=a,,b");
+  CHECK(after.limit("ops").size == 7);
+  CHECK(after.text("note") == "a,b");
+  CHECK(after.text("path") == "a.img");
+  CHECK(after.number("queues") == 2);
+  CHECK(before.limit("ops").size == 0);
+  for (const char* bad : {"queues=2", "ops=7,queues=2", "b.img", "ops=x", "ops=1,ops=2", "unknown=1"})
+    CHECK_THROWS_AS(before.changed("disk1", bad), ConfigError);
+  try {
+    before.changed("disk1", "queues=2");
+  } catch (const ConfigError& error) {
+    CHECK(std::string(error.what()).find("disk1") != std::string::npos);
+    CHECK(std::string(error.what()).find("ops, note") != std::string::npos);
+  }
 }
 
 TEST_CASE("set replaces a value with the checks of parse") {
