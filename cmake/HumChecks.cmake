@@ -85,4 +85,5 @@ hum_preset_checks(clang)
 # One boot of the lab each.
 hum_check("machine" lab 3000 ${hum_support}/scenarios/run machine)
 hum_check("session" lab 3000 ${hum_support}/scenarios/run session)
+hum_check("storage" lab 3000 ${hum_support}/scenarios/run storage)
 hum_check("debian and guest images" lab 3000 ${hum_support}/scenarios/run debian images)

@@ -8,6 +8,15 @@
 #include "vmm/base/errors.h"
 
 namespace hum {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+void pause_processor() {
+  __builtin_ia32_pause();
+}
+
+}  // namespace
 
 QueueService::QueueService(const std::string& thread_name, std::vector<virtio::ActiveQueue> queues,
                            virtio::DeviceEvents& events)
@@ -16,9 +25,17 @@ QueueService::QueueService(const std::string& thread_name, std::vector<virtio::A
     served_.push_back({each.index, each.kick_fd, std::move(each.queue), {}});
 }
 
+void QueueService::poll(PollWindow::Duration most, std::function<bool()> look) {
+  thread_.call([&] {
+    idle_window_ = busy_window_ = PollWindow(most);
+    look_ = std::move(look);
+  });
+}
+
 void QueueService::start(Kicked kicked) {
   thread_.call([&] {
     kicked_ = std::move(kicked);
+    thread_.loop().set_sleeper(this);
     for (const Served& each : served_) {
       watch(each.kick_fd, EventLoop::Interest::readable, [this, fd = each.kick_fd, index = each.index] {
         std::uint64_t count = 0;
@@ -93,12 +110,80 @@ void QueueService::guarded(const std::function<void()>& work) {
 
 void QueueService::end_service() {
   ended_ = true;
+  thread_.loop().set_sleeper(nullptr);
   for (const int fd : watched_) thread_.loop().unwatch(fd);
   watched_.clear();
 }
 
 void QueueService::serve_later(std::uint16_t index) {
   thread_.loop().post([this, index] { guarded([&] { kicked_(index); }); });
+}
+
+bool QueueService::before_sleep() {
+  bool more = false;
+  guarded([&] { more = look_for_work() || ask_for_kicks(); });
+  if (!more && window().polls()) asleep_since_ = Clock::now();
+  return more;
+}
+
+void QueueService::after_sleep() {
+  PollWindow& window = this->window();
+  if (window.polls()) window.slept(Clock::now() - asleep_since_);
+}
+
+bool QueueService::look_for_work() {
+  // The loop's other descriptors get their turn in between.
+  constexpr int most_finds = 16;
+  for (int finds = 0; finds < most_finds; ++finds) {
+    PollWindow& window = this->window();
+    if (window.length() == window.length().zero()) return finds != 0;
+    for (Served& each : served_) {
+      each.queue->disable_kicks();
+      each.notified = false;
+    }
+    const auto end = Clock::now() + window.length();
+    bool found = false;
+    do {
+      if (thread_.loop().called()) return true;
+      found = (look_ && look_()) || serve_new();
+      if (!found) pause_processor();
+    } while (!found && Clock::now() < end);
+    if (!found) {
+      window.missed();
+      return false;
+    }
+    window.found();
+  }
+  return true;
+}
+
+bool QueueService::serve_new() {
+  bool any = false;
+  for (const Served& each : served_) {
+    if (!each.drained || !each.queue->has_available()) continue;
+    kicked_(each.index);
+    any = true;
+  }
+  return any;
+}
+
+bool QueueService::ask_for_kicks() {
+  bool any = false;
+  for (Served& each : served_) {
+    if (!each.drained || each.notified) continue;
+    each.notified = true;
+    if (!each.queue->enable_kicks()) continue;
+    kicked_(each.index);
+    any = true;
+  }
+  return any;
+}
+
+PollWindow& QueueService::window() {
+  const bool busy = std::any_of(served_.begin(), served_.end(), [](const Served& each) {
+    return each.queue->next_available() != each.queue->next_used();
+  });
+  return busy ? busy_window_ : idle_window_;
 }
 
 }  // namespace hum

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "vmm/base/event_loop.h"
+#include "vmm/base/poll_window.h"
 #include "vmm/virtio/virtio_device.h"
 
 namespace hum {
@@ -18,7 +20,7 @@ namespace hum {
 // suspend stops and then destroys it. A broken ring (GuestError) stops all service and tells the transport
 // once; the device then waits for its reset. start, call and stop belong to the device's owner, all other
 // functions to the service's thread.
-class QueueService {
+class QueueService final : private EventLoop::Sleeper {
  public:
   // Called for a queue whenever the driver has notified it, and once at the start.
   using Kicked = std::function<void(std::uint16_t index)>;
@@ -26,9 +28,14 @@ class QueueService {
   // thread_name: at most 15 characters. events outlives the service. Throws HostError.
   QueueService(const std::string& thread_name, std::vector<virtio::ActiveQueue> queues,
                virtio::DeviceEvents& events);
-  ~QueueService() { stop(); }
+  ~QueueService() override { stop(); }
   QueueService(const QueueService&) = delete;
   QueueService& operator=(const QueueService&) = delete;
+
+  // Before start: the thread may look for work by itself for up to so long before it sleeps, as far as work
+  // does come in that time (PollWindow): for requests, which the driver then need not notify of, and with
+  // look, which does what there is to do and tells if there was something.
+  void poll(PollWindow::Duration most, std::function<bool()> look);
 
   // Begins to serve. Throws HostError.
   void start(Kicked kicked);
@@ -49,24 +56,24 @@ class QueueService {
   // The queue with this index in the device; null if the driver did not enable it.
   virtio::VirtQueue* queue(std::uint16_t index);
 
-  // VirtQueue::drain for one turn: handle answers a request with true, or leaves the queue with false. True
-  // if the queue ran empty. A queue with more requests than a turn has is served again by itself after the
-  // others had theirs. handle may drain other queues.
+  // VirtQueue::take_all for one turn: handle answers a request with true, or leaves the queue with false.
+  // True if the queue ran empty. A queue with more requests than a turn has is served again by itself after
+  // the others had theirs. handle may drain other queues.
   template <class Handle>
   bool drain(std::uint16_t index, Handle&& handle) {
     Served* const served = find(index);
     if (served == nullptr) return true;
-    bool empty = true;
     int left = requests_per_turn;
-    served->queue->drain(served->chain, [&](virtio::DescriptorChain& chain) {
+    served->drained = served->queue->take_all(served->chain, [&](virtio::DescriptorChain& chain) {
       if (stopping() || left-- == 0) {
         served->queue->undo_pop();
         serve_later(index);
-        return empty = false;
+        return false;
       }
-      return empty = handle(chain);
+      return handle(chain);
     });
-    return empty;
+    served->notified = false;
+    return served->drained;
   }
 
   // EventLoop::watch and unwatch, but a descriptor that is watched already stays as it is. A broken ring ends
@@ -85,8 +92,16 @@ class QueueService {
     int kick_fd;
     std::unique_ptr<virtio::VirtQueue> queue;
     virtio::DescriptorChain chain;
+    bool drained = false;   // its next request is to be served as it comes
+    bool notified = false;  // the driver tells of that
   };
 
+  bool before_sleep() override;
+  void after_sleep() override;
+  bool look_for_work();
+  bool serve_new();
+  bool ask_for_kicks();
+  PollWindow& window();
   Served* find(std::uint16_t index);
   void guarded(const std::function<void()>& work);
   void end_service();
@@ -96,6 +111,10 @@ class QueueService {
   virtio::DeviceEvents& events_;
   Kicked kicked_;
   std::set<int> watched_;
+  std::function<bool()> look_;
+  PollWindow idle_window_{PollWindow::Duration{}};  // while no request is with the device
+  PollWindow busy_window_{PollWindow::Duration{}};  // while one is
+  std::chrono::steady_clock::time_point asleep_since_{};
   bool ended_ = false;  // by a broken ring, or by stop
   std::atomic<bool> stopping_ = false;
   IoThread thread_;  // last: ends before what it uses

@@ -25,6 +25,7 @@ class EchoDevice final : public virtio::VirtioDevice {
   void activate(std::uint64_t, std::vector<virtio::ActiveQueue> queues,
                 virtio::DeviceEvents& events) override {
     service_ = std::make_unique<QueueService>("echo", std::move(queues), events);
+    service_->poll(poll, [this] { return look && look(); });
     service_->start([this](std::uint16_t index) {
       service_->drain(index, [&](virtio::DescriptorChain& chain) {
         if (hook) hook(index);
@@ -37,6 +38,8 @@ class EchoDevice final : public virtio::VirtioDevice {
   QueueService& service() { return *service_; }
 
   std::function<void(std::uint16_t)> hook;
+  PollWindow::Duration poll{};
+  std::function<bool()> look;
 
  private:
   std::array<std::uint16_t, 2> sizes_ = {512, 512};
@@ -192,6 +195,53 @@ TEST_CASE("a watched descriptor is served until it is unwatched") {
   source.signal();
   service.call([] {});
   CHECK_FALSE(seen.pending());
+}
+
+TEST_CASE("a thread that polls serves requests of which it is not notified, and ends at once") {
+  Bench bench;
+  bench.device.poll = std::chrono::minutes(10);
+  bench.driver.activate();
+  bench.driver.queue(0).add({{bench.buffer, 64}});
+  bench.driver.kick(0);
+  CHECK(bench.driver.wait_used(0));
+  for (const std::size_t index : {0u, 1u, 0u}) {
+    bench.driver.queue(index).add({{bench.buffer, 64}});
+    CHECK(bench.driver.wait_used(index));
+  }
+  bool ran = false;
+  bench.device.service().call([&] { ran = true; });
+  CHECK(ran);
+  bench.driver.reset();
+}
+
+TEST_CASE("a thread that polls looks for other work too, and a failure there needs a reset") {
+  Bench bench;
+  std::atomic<int> work = 0;
+  bench.device.poll = std::chrono::minutes(10);
+  bench.device.look = [&] {
+    if (work == 0) return false;
+    if (--work == 0) throw GuestError("no more");
+    return true;
+  };
+  bench.driver.activate();
+  bench.driver.queue(0).add({{bench.buffer, 64}});
+  bench.driver.kick(0);
+  CHECK(bench.driver.wait_used(0));
+  work = 3;
+  REQUIRE(wait_for(bench.driver.events().broken));
+  CHECK(work == 0);
+  CHECK(bench.driver.events().reason() == "no more");
+}
+
+TEST_CASE("a thread that slept for long is notified") {
+  Bench bench;
+  bench.device.poll = std::chrono::nanoseconds(1);
+  bench.driver.activate();
+  for (int i = 0; i < 3; ++i) {
+    bench.driver.queue(0).add({{bench.buffer, 64}});
+    bench.driver.kick(0);
+    CHECK(bench.driver.wait_used(0));
+  }
 }
 
 }  // namespace

@@ -13,13 +13,14 @@
 #include "devices/pvpanic.h"
 #include "devices/serial.h"
 #include "devices/test_device.h"
+#include "devices/vhost_user/vhost_user_block.h"
 
 namespace hum {
 namespace {
 
-constexpr std::array<const DeviceKind*, 10> kinds = {
-    &serial_kind,     &power_kind, &i8042_kind,   &cmos_kind,    &pvpanic_kind,
-    &debug_exit_kind, &block_kind, &entropy_kind, &console_kind, &test_device_kind,
+constexpr std::array<const DeviceKind*, 11> kinds = {
+    &serial_kind, &power_kind,   &i8042_kind,   &cmos_kind,        &pvpanic_kind,          &debug_exit_kind,
+    &block_kind,  &entropy_kind, &console_kind, &test_device_kind, &vhost_user_block_kind,
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,11 +27,24 @@ class FakeControl : public MachineControl {
   void reset() override { ++resets; }
   void debug_exit(std::uint32_t code) override { exit_codes.push_back(code); }
   void guest_panicked() override { ++panics; }
+  // From a device's own thread.
+  void want_pause(std::string_view reason) override {
+    const std::lock_guard lock(mutex_);
+    pause_reasons_.emplace_back(reason);
+  }
+  std::vector<std::string> pause_reasons() const {
+    const std::lock_guard lock(mutex_);
+    return pause_reasons_;
+  }
 
   int power_offs = 0;
   int resets = 0;
   int panics = 0;
   std::vector<std::uint32_t> exit_codes;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> pause_reasons_;
 };
 
 class FakePin : public Interrupt {

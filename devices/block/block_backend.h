@@ -4,6 +4,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace hum {
@@ -50,10 +51,23 @@ class BlockEngine {
   virtual void submit() = 0;
   // Readable when reap has something to do.
   virtual int ready_fd() const = 0;
+  // False: reap has nothing to do yet, as far as can be told without a system call.
+  virtual bool has_done() { return false; }
   // Finishes what is done and does not wait.
   virtual void reap() = 0;
   // Submits, and waits until nothing is under way.
   virtual void drain() = 0;
+};
+
+// A part of a disk, and where its content is.
+struct BlockExtent {
+  std::uint64_t size = 0;  // bytes
+  unsigned depth = 0;      // 0: this image says it, 1: the one below it, ...
+  bool present = true;     // false: none does, it reads as zeroes
+  bool zero = false;       // known to read as zeroes
+  bool data = true;        // is stored
+  bool compressed = false;
+  std::optional<std::uint64_t> host = {};  // bytes, in the file of the image that says it
 };
 
 // A disk image as the block device sees it: bytes at offsets. Several threads may each start operations with
@@ -62,7 +76,7 @@ class BlockBackend {
  public:
   virtual ~BlockBackend() = default;
 
-  virtual std::uint64_t size() const = 0;  // bytes
+  virtual std::uint64_t size() const = 0;  // bytes; any thread may ask
   // Powers of two from 512, bytes: the unit in which the image's own addresses count (partition tables), and
   // the one in which it is best used.
   virtual std::uint32_t logical_block_size() const = 0;
@@ -73,6 +87,18 @@ class BlockBackend {
   virtual bool one_thread() const { return false; }
   // The same contract as BlockEngine::start.
   virtual void start(BlockEngine& engine, BlockOperation& operation) = 0;
+  // The extent that begins at offset, below size(), at most size bytes of it. Waits for the host.
+  virtual BlockResult find_extent(std::uint64_t /*offset*/, std::uint64_t size, BlockExtent& extent) {
+    extent = {.size = size};
+    return BlockResult::ok;
+  }
+  // The disk has so many bytes, a multiple of 512, from now on and after a loss of power, too; what is new
+  // reads as zeroes. The calling thread waits; no operation on the image is under way, none is begun
+  // meanwhile, and engine is the one that this thread would use. Unless it is ok, size() stays. unsupported:
+  // this image cannot be of that size.
+  virtual BlockResult resize(BlockEngine& /*engine*/, std::uint64_t /*size*/) {
+    return BlockResult::unsupported;
+  }
 };
 
 }  // namespace hum

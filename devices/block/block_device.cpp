@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
+#include <exception>
 #include <filesystem>
 #include <utility>
 
@@ -15,18 +17,30 @@ namespace hum {
 
 using namespace block_wire;
 
-BlockDevice::BlockDevice(std::unique_ptr<BlockBackend> backend, Settings settings, const Log& log)
+BlockDevice::BlockDevice(std::unique_ptr<BlockBackend> backend, Settings settings, MachineControl& control,
+                         const Log& log)
     : backend_(std::move(backend)),
       settings_(std::move(settings)),
-      disk_{.backend = *backend_,
+      disk_{.backend = backend_.get(),
             .name = settings_.name,
             .id = settings_.id,
             .read_only = settings_.read_only,
             .block_size = settings_.block_size != 0 ? settings_.block_size : backend_->logical_block_size(),
+            .pause_on_error = settings_.pause_on_error,
+            .poll = settings_.poll,
+            .control = control,
             .log = log},
       queue_sizes_(settings_.queues, settings_.queue_size),
       counters_(settings_.threads) {
+  disk_.limiter.set(settings_.bandwidth, settings_.operations);
+  take_size();
+}
+
+void BlockDevice::take_size() {
   disk_.capacity = backend_->size() / disk_.block_size * (disk_.block_size / sector_size);
+  if (const std::uint64_t rest = backend_->size() % disk_.block_size; rest != 0)
+    disk_.log.warning("disk '" + disk_.name + "': the guest does not see the last " + std::to_string(rest) +
+                      " bytes, which are no whole block");
 }
 
 std::uint64_t BlockDevice::features() const {
@@ -71,6 +85,9 @@ void BlockDevice::activate(std::uint64_t driver_features, std::vector<virtio::Ac
   // 5.2.5.1, 5.2.6.2: a driver without either feature relies on a write being safe once it is answered.
   disk_.writeback = (driver_features & feature_config_wce) != 0 ? chosen_writeback_
                                                                 : (driver_features & feature_flush) != 0;
+  driver_features_ = driver_features;
+  events_ = &events;
+  const std::vector<HeldRequest> held = std::exchange(held_, {});
   for (std::size_t thread = 0; thread < counters_.size(); ++thread) {
     std::vector<virtio::ActiveQueue> own;
     unsigned entries = 0;
@@ -81,20 +98,22 @@ void BlockDevice::activate(std::uint64_t driver_features, std::vector<virtio::Ac
     }
     if (own.empty()) continue;
     workers_.push_back(std::make_unique<BlockWorker>(disk_, make_block_engine(settings_.engine, entries),
-                                                     std::move(own), events, counters_[thread]));
+                                                     std::move(own), held, events, counters_[thread]));
   }
 }
 
 std::vector<virtio::ActiveQueue> BlockDevice::suspend() {
   std::vector<virtio::ActiveQueue> queues;
   for (const auto& worker : workers_)
-    for (virtio::ActiveQueue& each : worker->stop()) queues.push_back(std::move(each));
+    for (virtio::ActiveQueue& each : worker->stop(held_)) queues.push_back(std::move(each));
   workers_.clear();
   return queues;
 }
 
 void BlockDevice::deactivate() {
   suspend();
+  held_.clear();
+  events_ = nullptr;
   chosen_writeback_ = true;
 }
 
@@ -102,6 +121,7 @@ void BlockDevice::deactivate() {
 void BlockDevice::fields(StateVisitor& visitor) {
   visitor.same("capacity", disk_.capacity);
   visitor.flag("writeback", chosen_writeback_);
+  visitor.list("held", held_, std::size_t{settings_.queues} * settings_.queue_size);
 }
 
 std::vector<virtio::DeviceReport::Own> BlockDevice::report() const {
@@ -120,20 +140,23 @@ std::vector<virtio::DeviceReport::Own> BlockDevice::report() const {
 namespace {
 
 constexpr OptionSpec block_options[] = {
-    {.key = "path", .help = "the disk image, or a block device of the host", .required = true},
+    {.key = "path", .help = "the disk image, or a block device of the host", .required = true, .live = true},
     {.key = "format",
      .type = OptionType::choice,
      .help = "the image's format; it is never guessed",
      .default_value = "raw",
-     .choices = "raw|qcow2"},
+     .choices = "raw|qcow2",
+     .live = true},
     {.key = "overlay",
      .help = "the image is only read and writes go on top of it: tmp, thrown away at the end, or a qcow2 "
-             "file, made if needed"},
+             "file, made if needed",
+     .live = true},
     {.key = "backing",
      .type = OptionType::choice,
      .help = "where a qcow2 image's backing file may be: in the image's folder, or any",
      .default_value = "folder",
-     .choices = "folder|any"},
+     .choices = "folder|any",
+     .live = true},
     {.key = "metadata-cache",
      .type = OptionType::size,
      .help = "the most memory for a qcow2 image's tables, twice: of places, and of reference counts",
@@ -149,6 +172,29 @@ constexpr OptionSpec block_options[] = {
      .help = "writeback: in the host's page cache until flushed; direct: past it; unsafe: flushes do nothing",
      .default_value = "writeback",
      .choices = "writeback|direct|unsafe"},
+    {.key = "size",
+     .type = OptionType::size,
+     .help = "the disk's size; an image that is smaller is made so large, and it never gets smaller",
+     .minimum = sector_size,
+     .live = true},
+    {.key = "bandwidth",
+     .type = OptionType::limit,
+     .help = "the most bytes read and written: SIZE[/MILLISECONDS][+BURST], like 100M (in each second) or "
+             "10M/100+1G",
+     .default_value = "off",
+     .live = true},
+    {.key = "ops",
+     .type = OptionType::limit,
+     .help = "the most requests, in the same way, like 5000",
+     .default_value = "off",
+     .live = true},
+    {.key = "on-error",
+     .type = OptionType::choice,
+     .help =
+         "what becomes of a request that the host fails: report: the guest is told of an I/O error; pause: "
+         "the VM is paused, and the request tried again after that",
+     .default_value = "report",
+     .choices = "report|pause"},
     {.key = "id",
      .help =
          "the disk's serial number in the guest, at most 20 bytes; by default the start of the file's name"},
@@ -174,6 +220,12 @@ constexpr OptionSpec block_options[] = {
      .default_value = "1",
      .minimum = 1,
      .maximum = 64},
+    {.key = "poll-us",
+     .type = OptionType::integer,
+     .help = "the longest that a thread looks for work before it sleeps, microseconds, where that pays",
+     .default_value = "0",
+     .minimum = 0,
+     .maximum = 1000},
     {.key = "aio",
      .type = OptionType::choice,
      .help = "how the host is asked: io_uring, threads, or auto: threads where the host refuses io_uring",
@@ -199,10 +251,21 @@ BlockEngineKind engine_of(const OptionValues& values) {
   return BlockEngineKind::io_uring;
 }
 
+ImageSettings image_of(const OptionValues& values) {
+  return {.path = values.text("path"),
+          .format = values.text("format") == "qcow2" ? ImageFormat::qcow2 : ImageFormat::raw,
+          .read_only = values.flag("readonly"),
+          .cache = cache_of(values.text("cache")),
+          .metadata_cache = values.number("metadata-cache"),
+          .any_backing = values.text("backing") == "any",
+          .overlay = values.has("overlay") ? values.text("overlay") : ""};
+}
+
 BlockDevice::Settings settings_of(const OptionValues& values) {
   const std::string what(values.what());
   const std::string& path = values.text("path");
-  BlockDevice::Settings settings{.name = path, .read_only = values.flag("readonly")};
+  BlockDevice::Settings settings{
+      .name = path, .image = image_of(values), .read_only = values.flag("readonly")};
   settings.id = values.has("id") ? values.text("id")
                                  : std::filesystem::path(path).filename().string().substr(0, id_size);
   if (settings.id.size() > id_size)
@@ -215,33 +278,95 @@ BlockDevice::Settings settings_of(const OptionValues& values) {
   if (settings.threads > settings.queues)
     throw ConfigError(what + ".iothreads", std::to_string(settings.threads), "more threads than queues",
                       "give at most " + std::to_string(settings.queues) + ", or more queues");
+  settings.poll = std::chrono::microseconds(values.number("poll-us"));
   settings.engine = engine_of(values);
+  if (values.has("size")) settings.size = values.number("size");
+  if (settings.size % sector_size != 0)
+    throw ConfigError(what + ".size", std::to_string(settings.size), "not a multiple of 512 bytes",
+                      "give bytes or a number with K, M, G or T, like 10G");
+  settings.pause_on_error = values.text("on-error") == "pause";
+  settings.bandwidth = values.limit("bandwidth");
+  settings.operations = values.limit("ops");
   return settings;
+}
+
+std::unique_ptr<BlockBackend> open_disk(const std::string& what, const BlockDevice::Settings& settings,
+                                        const Log& log) {
+  auto image = open_image(what, settings.image, log);
+  if (image->one_thread() && settings.threads > 1)
+    throw ConfigError(what + ".iothreads", std::to_string(settings.threads),
+                      "a disk with a qcow2 image has one", "drop iothreads=, or use a raw image");
+  return image;
+}
+
+// No operation on the image is under way.
+void resize(const std::string& what, BlockBackend& image, const BlockDevice::Settings& settings) {
+  if (settings.size == 0 || settings.size == image.size()) return;
+  const std::string key = what + ".size";
+  const std::string value = format_size(settings.size);
+  if (settings.size < image.size())
+    throw ConfigError(key, value, "the image has " + format_size(image.size()),
+                      "a disk never gets smaller while it is used; see hum disk resize --shrink");
+  const auto engine = make_block_engine(settings.engine, 1);
+  switch (image.resize(*engine, settings.size)) {
+    case BlockResult::ok:
+      return;
+    case BlockResult::unsupported:
+      throw ConfigError(
+          key, value, "this image cannot be made so large",
+          "give at most what a host's block device has; an image that is only read stays as it is");
+    case BlockResult::no_space:
+      throw HostError(ENOSPC, "make '" + settings.name + "' " + value + " large", "make room for it");
+    case BlockResult::io_error:
+      throw HostError(EIO, "make '" + settings.name + "' " + value + " large");
+  }
 }
 
 std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext& context) {
   BlockDevice::Settings settings = settings_of(values);
-  const std::string& path = values.text("path");
-  auto image = open_image(std::string(values.what()),
-                          {.path = path,
-                           .format = values.text("format") == "qcow2" ? ImageFormat::qcow2 : ImageFormat::raw,
-                           .read_only = settings.read_only,
-                           .cache = cache_of(values.text("cache")),
-                           .metadata_cache = values.number("metadata-cache"),
-                           .any_backing = values.text("backing") == "any",
-                           .overlay = values.has("overlay") ? values.text("overlay") : ""},
-                          context.log);
-  if (image->one_thread() && settings.threads > 1)
-    throw ConfigError(std::string(values.what()) + ".iothreads", std::to_string(settings.threads),
-                      "a disk with a qcow2 image has one", "drop iothreads=, or use a raw image");
-  const std::uint32_t block = settings.block_size != 0 ? settings.block_size : image->logical_block_size();
-  if (image->size() % block != 0)
-    context.log.warning("disk '" + path + "': the guest does not see the last " +
-                        std::to_string(image->size() % block) + " bytes, which are no whole block");
-  return std::make_unique<BlockDevice>(std::move(image), std::move(settings), context.log);
+  const std::string what(values.what());
+  auto image = open_disk(what, settings, context.log);
+  resize(what, *image, settings);
+  return std::make_unique<BlockDevice>(std::move(image), std::move(settings), context.control, context.log);
 }
 
 }  // namespace
+
+// What can be refused comes first, and what has no way back last.
+void BlockDevice::apply(const OptionValues& options) {
+  const std::string what(options.what());
+  Settings next = settings_of(options);
+  std::unique_ptr<BlockBackend> other;
+  if (next.image != settings_.image) {
+    other = open_disk(what, next, disk_.log);
+    resize(what, *other, next);
+  }
+  if (other != nullptr || next.size != settings_.size) {
+    const bool active = !workers_.empty();
+    std::vector<virtio::ActiveQueue> queues = suspend();
+    std::exception_ptr refused;
+    try {
+      if (other != nullptr) {
+        backend_ = std::move(other);
+        disk_.backend = backend_.get();
+        disk_.name = next.name;
+        disk_.failure_told = false;
+      } else {
+        resize(what, *backend_, next);
+      }
+      take_size();
+    } catch (const std::exception&) {
+      refused = std::current_exception();
+    }
+    if (active) activate(driver_features_, std::move(queues), *events_);
+    if (refused) std::rethrow_exception(refused);
+    if (events_ != nullptr) events_->config_changed();
+  }
+  disk_.limiter.set(next.bandwidth, next.operations);
+  settings_.image = next.image;
+  settings_.size = next.size;
+  for (const auto& worker : workers_) worker->serve_all();
+}
 
 constinit const DeviceKind block_kind{
     .name = "disk",

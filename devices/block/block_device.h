@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -9,6 +10,7 @@
 #include "devices/block/block_backend.h"
 #include "devices/block/block_engines.h"
 #include "devices/block/block_worker.h"
+#include "devices/block/open_image.h"
 #include "vmm/device/device.h"
 #include "vmm/virtio/virtio_device.h"
 
@@ -20,17 +22,24 @@ class BlockDevice final : public virtio::VirtioDevice {
  public:
   struct Settings {
     std::string name;  // for the log
+    ImageSettings image{};
     bool read_only = false;
     std::string id = {};           // at most 20 bytes; the guest shows it as the disk's serial number
     std::uint32_t block_size = 0;  // a power of two from 512; 0: the image's
     std::uint16_t queues = 1;
-    std::uint16_t queue_size = 256;  // a power of two from 4
-    std::uint16_t threads = 1;       // at most as many as queues
+    std::uint16_t queue_size = 256;    // a power of two from 4
+    std::uint16_t threads = 1;         // at most as many as queues
+    std::chrono::microseconds poll{};  // the most that a thread looks for work before it sleeps
     BlockEngineKind engine = BlockEngineKind::automatic;
+    std::uint64_t size = 0;        // bytes; an image that is smaller is made so large; 0: as it is
+    bool pause_on_error = false;   // where the host fails ask for a pause, and try again after it
+    TokenBucketLimit bandwidth{};  // bytes
+    TokenBucketLimit operations{};
   };
 
-  // log outlives the device.
-  BlockDevice(std::unique_ptr<BlockBackend> backend, Settings settings, const Log& log);
+  // control and log outlive the device.
+  BlockDevice(std::unique_ptr<BlockBackend> backend, Settings settings, MachineControl& control,
+              const Log& log);
   ~BlockDevice() override { deactivate(); }
 
   std::uint32_t type() const override { return 2; }
@@ -42,17 +51,24 @@ class BlockDevice final : public virtio::VirtioDevice {
                 virtio::DeviceEvents& events) override;
   void deactivate() override;
   std::vector<virtio::ActiveQueue> suspend() override;
+  void apply(const OptionValues& options) override;
   void fields(StateVisitor& visitor) override;
   std::vector<virtio::DeviceReport::Own> report() const override;
 
  private:
+  void take_size();
+
   std::unique_ptr<BlockBackend> backend_;
   Settings settings_;
   BlockDisk disk_;
   std::vector<std::uint16_t> queue_sizes_;
   std::vector<BlockCounters> counters_;  // of each thread
   bool chosen_writeback_ = true;         // what the driver has set in configuration space
+  std::vector<HeldRequest> held_;        // while it is not active
   std::vector<std::unique_ptr<BlockWorker>> workers_;
+  // Of the last activation, until a reset.
+  std::uint64_t driver_features_ = 0;
+  virtio::DeviceEvents* events_ = nullptr;
 };
 
 extern const DeviceKind block_kind;

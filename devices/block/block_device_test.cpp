@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "devices/block/fake_disk.h"
 #include "devices/temporary_file.h"
 #include "devices/virtio_testing.h"
 #include "vmm/base/testing.h"
@@ -15,108 +16,12 @@
 namespace hum {
 namespace {
 
-using testing::config_error_of;
-using testing::contains;
-using testing::TemporaryFile;
-using testing::VirtioMachine;
+using namespace testing;
 using virtio::testing::Buffer;
 using virtio::testing::FakeDriver;
 using virtio::testing::wait_for;
 
 using Kind = BlockOperation::Kind;
-
-constexpr std::uint64_t feature_flush = 1ull << 9;
-constexpr std::uint64_t feature_config_wce = 1ull << 11;
-constexpr std::uint64_t sectors = 64;
-constexpr std::uint32_t writeback = 32;  // in configuration space
-
-enum : std::uint32_t { in = 0, out = 1, flush = 4, get_id = 8, discard = 11, write_zeroes = 13 };
-enum : int { ok = 0, ioerr = 1, unsupp = 2 };
-
-// A disk of 64 sectors and 100 bytes in memory, with one call that fails.
-class MemoryBackend final : public BlockBackend {
- public:
-  std::uint64_t size() const override { return content.size(); }
-  std::uint32_t logical_block_size() const override { return 512; }
-  std::uint32_t physical_block_size() const override { return 4096; }
-  bool has_discard() const override { return discards; }
-  void start(BlockEngine&, BlockOperation& operation) override { operation.finished(carry_out(operation)); }
-
-  std::vector<std::byte> content = std::vector<std::byte>(sectors * 512 + 100);
-  bool discards = true;
-  std::atomic<int> calls = 0;
-  std::atomic<int> flushes = 0;
-  int fault = -1;  // the number of the call that fails
-  BlockResult failure = BlockResult::io_error;
-  std::function<void()> hook;
-
- private:
-  BlockResult carry_out(const BlockOperation& operation) {
-    if (operation.kind == Kind::flush) ++flushes;
-    if (hook) hook();
-    if (calls++ == fault) return failure;
-    const auto at = content.begin() + static_cast<std::ptrdiff_t>(operation.offset);
-    const auto size = static_cast<std::ptrdiff_t>(operation.size);
-    switch (operation.kind) {
-      case Kind::read:
-        copy_to(operation.buffers, 0, std::span(at, at + size));
-        break;
-      case Kind::write:
-        copy_from(operation.buffers, 0, std::span(at, at + size));
-        break;
-      case Kind::flush:
-        break;
-      case Kind::discard:
-      case Kind::write_zeroes:
-        std::fill_n(at, size, std::byte{0});
-        unmapped = operation.may_unmap;
-        break;
-    }
-    return BlockResult::ok;
-  }
-
- public:
-  bool unmapped = false;  // the last range may be
-};
-
-std::vector<std::byte> header(std::uint32_t type, std::uint64_t sector) {
-  struct {
-    le32 type;
-    le32 reserved;
-    le64 sector;
-  } fields{type, 0, sector};
-  const auto bytes = bytes_of(fields);
-  return {bytes.begin(), bytes.end()};
-}
-
-struct Bench {
-  explicit Bench(bool read_only = false, const std::string& id = "disk-7") : Bench(read_only, id, ~0ull) {}
-  Bench(bool read_only, const std::string& id, std::uint64_t features)
-      : backend(new MemoryBackend),
-        device(std::unique_ptr<BlockBackend>(backend), {"test.img", read_only, id}, machine.log),
-        driver(machine.memory, device) {
-    driver.activate(features);
-  }
-
-  // The status of a request: data behind the header, or room for data before the status byte.
-  int status(std::uint32_t type, std::uint64_t sector, std::size_t data = 0, std::uint32_t room = 0) {
-    std::vector<std::byte> readable = header(type, sector);
-    readable.resize(readable.size() + data, std::byte{0xd7});
-    reply = driver.request(0, readable, room + 1).value();
-    return std::to_integer<int>(reply.data.back());
-  }
-  std::uint64_t config(std::uint32_t offset, std::size_t width) {
-    std::vector<std::byte> data(width, std::byte{0xff});
-    device.read_config(offset, data);
-    return load_le(data);
-  }
-
-  VirtioMachine machine;
-  MemoryBackend* backend;
-  BlockDevice device;
-  FakeDriver driver;
-  FakeDriver::Reply reply;
-};
 
 TEST_CASE("a disk counts what it moved, and the requests that it refused") {
   Bench bench;
@@ -301,6 +206,7 @@ TEST_CASE("a failure of the image, at any call, fails that request alone and is 
   for (const BlockResult failure : {BlockResult::io_error, BlockResult::no_space}) {
     Bench bench;
     bench.backend->failure = failure;
+    const std::size_t before = bench.machine.logged().size();
     for (int call = 0; call < 3; ++call) {
       bench.backend->calls = 0;
       bench.backend->fault = call;
@@ -309,7 +215,7 @@ TEST_CASE("a failure of the image, at any call, fails that request alone and is 
       CHECK(bench.reply.written == (call == 1 ? 0 : 513));
       CHECK(bench.status(flush, 0) == (call == 2 ? ioerr : ok));
     }
-    const std::string log = bench.machine.logged();
+    const std::string log = bench.machine.logged().substr(before);
     CHECK(contains(log, "disk 'test.img'"));
     CHECK(contains(log, "no space") == (failure == BlockResult::no_space));
     CHECK(std::count(log.begin(), log.end(), '\n') == 1);

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/block/block_worker.h"
 
+#include <sys/timerfd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include "devices/block/file_operation.h"
@@ -15,6 +20,12 @@ using namespace block_wire;
 namespace {
 
 using Kind = BlockOperation::Kind;
+
+// Of a request, without its header and its status.
+std::uint64_t data_bytes(const virtio::DescriptorChain& chain) {
+  const std::uint64_t all = chain.readable_bytes + chain.writable_bytes;
+  return all - std::min<std::uint64_t>(all, sizeof(Header) + 1);
+}
 
 // The parts without their last byte, which is there.
 std::span<iovec> without_last_byte(std::span<iovec> parts) {
@@ -51,12 +62,13 @@ struct BlockWorker::Lane {
   std::uint16_t index;
   virtio::VirtQueue* queue;
   std::unique_ptr<Request[]> requests;
-  Request* free = nullptr;
+  Request* free;
+  std::vector<std::uint16_t> held;  // heads, with room for all
 };
 
-BlockWorker::BlockWorker(const BlockDisk& disk, std::unique_ptr<BlockEngine> engine,
-                         std::vector<virtio::ActiveQueue> queues, virtio::DeviceEvents& events,
-                         BlockCounters& counters)
+BlockWorker::BlockWorker(BlockDisk& disk, std::unique_ptr<BlockEngine> engine,
+                         std::vector<virtio::ActiveQueue> queues, std::span<const HeldRequest> held,
+                         virtio::DeviceEvents& events, BlockCounters& counters)
     : disk_(disk),
       engine_(std::move(engine)),
       counters_(counters),
@@ -64,7 +76,13 @@ BlockWorker::BlockWorker(const BlockDisk& disk, std::unique_ptr<BlockEngine> eng
   for (const std::uint16_t index : service_.indices()) {
     virtio::VirtQueue* const queue = service_.queue(index);
     const std::size_t size = queue->layout().size;
-    lanes_.push_back({index, queue, std::make_unique<Request[]>(size)});
+    std::vector<std::uint16_t> heads;
+    heads.reserve(size);
+    for (const HeldRequest& each : held)
+      if (each.queue == index) heads.push_back(each.head);
+    if (heads.size() != queue->with_device())
+      throw GuestError("the requests to be tried again are not those that the queue misses");
+    lanes_.push_back({index, queue, std::make_unique<Request[]>(size), nullptr, std::move(heads)});
   }
   for (Lane& each : lanes_) {
     for (std::size_t i = each.queue->layout().size; i-- != 0;) {
@@ -77,17 +95,31 @@ BlockWorker::BlockWorker(const BlockDisk& disk, std::unique_ptr<BlockEngine> eng
   service_.call([this] {
     service_.watch(engine_->ready_fd(), EventLoop::Interest::readable, [this] { finish_some(); });
   });
+  service_.poll(disk_.poll, [this] {
+    if (!engine_->has_done()) return false;
+    finish_some();
+    return true;
+  });
   service_.start([this](std::uint16_t index) { serve(index); });
+  service_.call([this] { try_again(); });
 }
 
 BlockWorker::~BlockWorker() {
   service_.stop([this] { engine_->drain(); });
 }
 
-std::vector<virtio::ActiveQueue> BlockWorker::stop() {
-  return service_.stop([this] {
+std::vector<virtio::ActiveQueue> BlockWorker::stop(std::vector<HeldRequest>& held) {
+  return service_.stop([&] {
     engine_->drain();
     publish();
+    for (const Lane& each : lanes_)
+      for (const std::uint16_t head : each.held) held.push_back({each.index, head});
+  });
+}
+
+void BlockWorker::serve_all() {
+  service_.call([this] {
+    for (const Lane& each : lanes_) serve(each.index);
   });
 }
 
@@ -95,17 +127,63 @@ BlockWorker::Lane& BlockWorker::lane(std::uint16_t index) {
   return *std::find_if(lanes_.begin(), lanes_.end(), [&](const Lane& each) { return each.index == index; });
 }
 
+// There is one: the queue never gives out more requests than it has entries.
+BlockWorker::Request& BlockWorker::take_free(Lane& lane) {
+  return *std::exchange(lane.free, lane.free->next_free);
+}
+
+void BlockWorker::give_back(Request& request) {
+  request.next_free = std::exchange(request.lane->free, &request);
+}
+
+// The guest has paid for them when they were first tried.
+void BlockWorker::try_again() {
+  for (Lane& lane : lanes_) {
+    const std::vector<std::uint16_t> heads(lane.held);
+    lane.held.clear();
+    for (const std::uint16_t head : heads) {
+      Request& request = take_free(lane);
+      lane.queue->pop_again(head, request.chain);
+      begin(request);
+    }
+  }
+  engine_->submit();
+  finish_some();
+}
+
 void BlockWorker::serve(std::uint16_t index) {
   Lane& lane = this->lane(index);
   service_.drain(index, [&](virtio::DescriptorChain& chain) {
-    // There is one: the queue never gives out more requests than it has entries.
-    Request& request = *std::exchange(lane.free, lane.free->next_free);
+    const auto wait = disk_.limiter.take(data_bytes(chain));
+    if (wait != wait.zero()) {
+      lane.queue->undo_pop();
+      serve_after(wait);
+      return false;
+    }
+    Request& request = take_free(lane);
     std::swap(request.chain, chain);
     begin(request);
     return true;
   });
   engine_->submit();
   finish_some();
+}
+
+void BlockWorker::serve_after(TokenBucket::Clock::duration wait) {
+  if (!limit_timer_) {
+    limit_timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!limit_timer_) throw HostError(errno, "create a timer", "raise the limit of open files (ulimit -n)");
+    service_.watch(limit_timer_.get(), EventLoop::Interest::readable, [this] {
+      std::uint64_t expirations = 0;
+      if (::read(limit_timer_.get(), &expirations, sizeof expirations) < 0) return;
+      for (const Lane& each : lanes_) serve(each.index);
+    });
+  }
+  const auto nanoseconds = std::chrono::nanoseconds(wait).count();
+  constexpr std::int64_t second = 1'000'000'000;
+  const itimerspec when{.it_interval = {},
+                        .it_value = {.tv_sec = nanoseconds / second, .tv_nsec = nanoseconds % second}};
+  ::timerfd_settime(limit_timer_.get(), 0, &when, nullptr);
 }
 
 void BlockWorker::finish_some() {
@@ -137,7 +215,7 @@ void BlockWorker::begin(Request& request) {
     case type_flush:
       counters_.flushes.add();
       request.kind = Kind::flush;
-      return disk_.backend.start(*engine_, request);
+      return disk_.backend->start(*engine_, request);
     case type_get_id: {
       std::array<char, id_size> id = {};
       std::copy_n(disk_.id.begin(), std::min(disk_.id.size(), id.size()), id.begin());
@@ -145,7 +223,7 @@ void BlockWorker::begin(Request& request) {
     }
     case type_discard:
     case type_write_zeroes:
-      if (!disk_.read_only && disk_.backend.has_discard())
+      if (!disk_.read_only && disk_.backend->has_discard())
         return begin_segments(request, out, chain.readable_bytes - sizeof header);
       break;
     default:
@@ -164,7 +242,7 @@ void BlockWorker::begin_data(Request& request, Kind kind, std::uint64_t sector, 
   request.bytes = bytes;
   request.buffers = buffers;
   if (bytes == 0) return step(request, BlockResult::ok);
-  disk_.backend.start(*engine_, request);
+  disk_.backend->start(*engine_, request);
 }
 
 // 5.2.6.2: all is checked before anything is done.
@@ -197,7 +275,7 @@ void BlockWorker::next_segment(Request& request) {
   request.may_unmap = (segment.flags & segment_unmap) != 0;
   request.offset = segment.sector * sector_size;
   request.size = segment.sectors * sector_size;
-  disk_.backend.start(*engine_, request);
+  disk_.backend->start(*engine_, request);
 }
 
 // After each operation.
@@ -209,7 +287,7 @@ void BlockWorker::step(Request& request, BlockResult result) {
     request.zero_end = request.offset + request.size;
     return write_zeroes(request);
   }
-  if (result != BlockResult::ok) return answer(request, status_of(result));
+  if (result != BlockResult::ok) return fail(request, result);
   switch (request.kind) {
     case Kind::read:
     case Kind::flush:
@@ -236,13 +314,13 @@ void BlockWorker::write_zeroes(Request& request) {
     request.size += size;
   }
   request.buffers = std::span(request.zero_parts).first(count);
-  disk_.backend.start(*engine_, request);
+  disk_.backend->start(*engine_, request);
 }
 
 void BlockWorker::make_durable(Request& request) {
   if (disk_.writeback.load(std::memory_order_relaxed)) return succeed(request);
   request.kind = Kind::flush;
-  disk_.backend.start(*engine_, request);
+  disk_.backend->start(*engine_, request);
 }
 
 void BlockWorker::succeed(Request& request) {
@@ -268,10 +346,9 @@ void BlockWorker::answer(Request& request, std::uint8_t status, std::uint64_t wr
   copy_to({&request.status, 1}, 0, bytes_of(status));
   // The used length counts from the first byte on, so the status counts only behind complete data.
   const bool complete = written == request.chain.writable_bytes - 1;
-  Lane& lane = *request.lane;
-  lane.queue->push(request.chain.head, static_cast<std::uint32_t>(std::min<std::uint64_t>(
-                                           written + (complete ? 1 : 0), UINT32_MAX)));
-  request.next_free = std::exchange(lane.free, &request);
+  request.lane->queue->push(request.chain.head, static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                                    written + (complete ? 1 : 0), UINT32_MAX)));
+  give_back(request);
 }
 
 bool BlockWorker::in_range(std::uint64_t sector, std::uint64_t bytes) const {
@@ -280,14 +357,22 @@ bool BlockWorker::in_range(std::uint64_t sector, std::uint64_t bytes) const {
          bytes / sector_size <= disk_.capacity - sector;
 }
 
-std::uint8_t BlockWorker::status_of(BlockResult result) {
-  if (result == BlockResult::unsupported) return status_unsupp;
-  if (!std::exchange(failure_logged_, true))
-    disk_.log.warning(
-        "disk '" + disk_.name + "': " +
-        (result == BlockResult::no_space ? "no space left on the host" : "the host reports an I/O error") +
-        "; the guest is told of an I/O error");
-  return status_ioerr;
+void BlockWorker::fail(Request& request, BlockResult result) {
+  if (result == BlockResult::unsupported) return answer(request, status_unsupp);
+  const auto reason = [&] {
+    return "disk '" + disk_.name + "': " +
+           (result == BlockResult::no_space ? "no space left on the host" : "the host reports an I/O error");
+  };
+  // The host forgets what a failed flush was about: another one would seem to succeed.
+  const bool may_try_again = request.kind != Kind::flush || result == BlockResult::no_space;
+  if (disk_.pause_on_error && may_try_again) {
+    request.lane->held.push_back(request.chain.head);
+    give_back(request);
+    return disk_.control.want_pause(reason());
+  }
+  if (!disk_.failure_told.exchange(true, std::memory_order_relaxed))
+    disk_.log.warning(reason() + "; the guest is told of an I/O error");
+  answer(request, status_ioerr);
 }
 
 }  // namespace hum

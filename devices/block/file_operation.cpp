@@ -27,6 +27,8 @@ std::optional<BlockResult> take_result(BlockOperation& operation, ssize_t return
   using Kind = BlockOperation::Kind;
   if (returned < 0) {
     if (returned == -EINTR || returned == -EAGAIN) return std::nullopt;
+    // Whatever the reason is: a second try would not bring back what the first one has lost.
+    if (operation.kind == Kind::flush) return BlockResult::io_error;
     return result_of(static_cast<int>(-returned));
   }
   if (operation.kind != Kind::read && operation.kind != Kind::write) return BlockResult::ok;

@@ -15,7 +15,7 @@ class ImageFile {
  public:
   virtual ~ImageFile() = default;
 
-  virtual std::uint64_t size() const = 0;  // bytes, when it was opened
+  virtual std::uint64_t size() const = 0;  // bytes, when it was opened or as write made it
   // The calling thread waits. What lies behind the end reads as zeroes.
   virtual BlockResult read(std::uint64_t offset, std::span<std::byte> data) = 0;
   virtual BlockResult write(std::uint64_t offset, std::span<const std::byte> data) = 0;

@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "devices/block/qcow2_header.h"
-#include "devices/block/qcow2_image.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -35,7 +34,8 @@ ImageFormat format_of(const std::string& key, const std::string& path, const Qco
 }
 
 // The place of the backing file, which is in the image's folder unless that does not matter.
-std::string backing_path(const std::string& key, const ImageSettings& settings, const Qcow2Header& header) {
+std::string backing_path(const std::string& key, const std::string& any, const ImageSettings& settings,
+                         const Qcow2Header& header) {
   const std::string& name = header.backing_file;
   const std::size_t colon = name.find(':');
   if (colon != std::string::npos && name.find('/') > colon)
@@ -47,13 +47,17 @@ std::string backing_path(const std::string& key, const ImageSettings& settings, 
       std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
   if (!inside && !settings.any_backing)
     throw ConfigError(key, settings.path, "its backing file '" + path.string() + "' is outside of its folder",
-                      "where you trust the image, add backing=any");
+                      "where you trust the image, add " + any);
   return path.string();
 }
 
 class Opener {
  public:
-  Opener(const std::string& what, const Log& log) : key_(what + ".path"), what_(what), log_(log) {}
+  Opener(const std::string& what, const Log& log)
+      : key_(what.empty() ? "path" : what + ".path"),
+        what_(what.empty() ? "path" : what),
+        any_backing_(what.empty() ? "--any-backing" : "backing=any"),
+        log_(log) {}
 
   std::unique_ptr<BlockBackend> open(const ImageSettings& settings) {
     auto file = RawFile::open(key_, settings.path, settings.read_only, settings.cache);
@@ -68,18 +72,20 @@ class Opener {
                      "': begins like a qcow2 image and is used as raw; if it is one, add format=qcow2");
       return file;
     }
-    if (++depth_ > longest_chain)
-      throw ConfigError(key_, settings.path, "has more than 64 images below it, or is its own backing file",
-                        "shorten the chain (qemu-img rebase, commit)");
-    const Qcow2Header header = read_qcow2_header(key_, settings.path, *file);
+    const Qcow2Header header = read_header(settings, *file);
     std::unique_ptr<BlockBackend> backing;
-    if (!header.backing_file.empty()) {
-      ImageSettings below = settings;
-      below.path = backing_path(key_, settings, header);
-      below.format = format_of(key_, settings.path, header);
-      below.read_only = true;
-      backing = open(below);
-    }
+    if (!header.backing_file.empty()) backing = open(below(settings, header));
+    return image(std::move(file), header, std::move(backing), settings);
+  }
+
+  std::unique_ptr<Qcow2Image> open_for_commit(const ImageSettings& settings) {
+    auto file = RawFile::open(key_, settings.path, false, settings.cache);
+    const Qcow2Header header = read_header(settings, *file);
+    if (header.backing_file.empty())
+      throw ConfigError(key_, settings.path, "has no backing image", "give an overlay");
+    ImageSettings base = below(settings, header);
+    base.read_only = false;
+    auto backing = open(base);
     return image(std::move(file), header, std::move(backing), settings);
   }
 
@@ -121,8 +127,24 @@ class Opener {
   }
 
  private:
-  std::unique_ptr<BlockBackend> image(std::unique_ptr<RawFile> file, const Qcow2Header& header,
-                                      std::unique_ptr<BlockBackend> backing, const ImageSettings& settings) {
+  Qcow2Header read_header(const ImageSettings& settings, RawFile& file) {
+    if (++depth_ > longest_chain)
+      throw ConfigError(key_, settings.path, "has more than 64 images below it, or is its own backing file",
+                        "shorten the chain (qemu-img rebase, commit)");
+    return read_qcow2_header(key_, settings.path, file);
+  }
+
+  // How the backing image is opened.
+  ImageSettings below(const ImageSettings& settings, const Qcow2Header& header) const {
+    ImageSettings base = settings;
+    base.path = backing_path(key_, any_backing_, settings, header);
+    base.format = format_of(key_, settings.path, header);
+    base.read_only = true;
+    return base;
+  }
+
+  std::unique_ptr<Qcow2Image> image(std::unique_ptr<RawFile> file, const Qcow2Header& header,
+                                    std::unique_ptr<BlockBackend> backing, const ImageSettings& settings) {
     return std::make_unique<Qcow2Image>(key_, std::move(file), header, std::move(backing),
                                         Qcow2Image::Settings{.name = settings.path,
                                                              .read_only = settings.read_only,
@@ -164,6 +186,7 @@ class Opener {
 
   std::string key_;
   std::string what_;
+  std::string any_backing_;
   const Log& log_;
   std::size_t depth_ = 0;
 };
@@ -174,6 +197,11 @@ std::unique_ptr<BlockBackend> open_image(const std::string& what, const ImageSet
                                          const Log& log) {
   Opener opener(what, log);
   return settings.overlay.empty() ? opener.open(settings) : opener.open_overlay(settings);
+}
+
+std::unique_ptr<Qcow2Image> open_for_commit(const std::string& what, const ImageSettings& settings,
+                                            const Log& log) {
+  return Opener(what, log).open_for_commit(settings);
 }
 
 }  // namespace hum

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "devices/block/block_backend.h"
+#include "devices/block/qcow2_image.h"
 #include "devices/block/raw_file.h"
 #include "vmm/base/log.h"
 
@@ -25,11 +26,16 @@ struct ImageSettings {
   // Empty: none. "tmp": writes go to a file without a name that is gone at the end. Otherwise a qcow2 image
   // on top of this one, made where it is not there.
   std::string overlay = {};
+
+  bool operator==(const ImageSettings&) const = default;
 };
 
-// Opens an image and what it is built upon. what is the option's name ("disk"), for errors. Throws
-// ConfigError, HostError.
+// Opens an image and what it is built upon. what is the option's name ("disk"), for errors; empty: a path on
+// a command line. Throws ConfigError, HostError.
 std::unique_ptr<BlockBackend> open_image(const std::string& what, const ImageSettings& settings,
                                          const Log& log);
+// A qcow2 image and the one below it, both to be written.
+std::unique_ptr<Qcow2Image> open_for_commit(const std::string& what, const ImageSettings& settings,
+                                            const Log& log);
 
 }  // namespace hum

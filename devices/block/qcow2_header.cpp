@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "devices/block/big_endian.h"
+#include "devices/block/qcow2_format.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -51,7 +52,6 @@ constexpr unsigned most_cluster_bits = 21;
 constexpr unsigned most_refcount_order = 6;
 constexpr unsigned new_refcount_bits = 16;
 constexpr std::uint64_t most_virtual_size = std::uint64_t{1} << 56;
-constexpr std::uint64_t most_l1_size = 32 << 20;
 constexpr std::uint64_t most_refcount_table_size = 8 << 20;
 constexpr std::uint64_t most_backing_name = 1023;
 
@@ -101,10 +101,6 @@ void store(std::span<std::byte> header, Field field, std::uint64_t value) {
 
 std::string text_of(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-std::uint64_t quotient_up(std::uint64_t value, std::uint64_t divisor) {
-  return value / divisor + (value % divisor != 0 ? 1 : 0);
 }
 
 std::uint64_t l1_entries_for(std::uint64_t virtual_size, std::uint64_t cluster_size) {
@@ -263,7 +259,7 @@ class HeaderReader {
       refuse("its L1 table has " + std::to_string(header_.l1_entries) + " entries; its disk needs " +
              std::to_string(needed));
     const std::uint64_t l1_size = std::uint64_t{header_.l1_entries} * 8;
-    if (l1_size > most_l1_size) refuse("its L1 table is of more than 32M", convert);
+    if (l1_size > qcow2_most_l1_size) refuse("its L1 table is of more than 32M", convert);
     // A table without entries is nowhere.
     if (l1_size != 0) check_place("L1 table", header_.l1_offset, l1_size);
 
@@ -403,7 +399,7 @@ void check_new(const std::string& key, const std::string& path, const Qcow2Heade
            "give 512 bytes to 2M");
   if (header.virtual_size > most_virtual_size)
     refuse("the disk is larger than 2^56 bytes", "give a smaller size");
-  if (l1_entries_for(header.virtual_size, header.cluster_size()) * 8 > most_l1_size)
+  if (l1_entries_for(header.virtual_size, header.cluster_size()) * 8 > qcow2_most_l1_size)
     refuse("the disk is too large for clusters of " + std::to_string(header.cluster_size()) + " bytes",
            "give larger clusters or a smaller size");
   if (header.backing_file.size() > most_backing_name || header.backing_format.size() > most_backing_name)

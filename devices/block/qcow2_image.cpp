@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/block/qcow2_image.h"
 
-#include <zlib.h>
-#include <zstd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
 
+#include "devices/block/qcow2_compression.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -43,32 +41,6 @@ void copy_to_slice(std::span<const iovec> slice, std::span<const std::byte> byte
     std::memset(static_cast<std::byte*>(each.iov_base) + here, 0, each.iov_len - here);
     bytes = bytes.subspan(here);
   }
-}
-
-bool inflate_raw(std::span<const std::byte> from, std::span<std::byte> to) {
-  z_stream stream = {};
-  stream.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(from.data()));
-  stream.avail_in = static_cast<uInt>(from.size());
-  stream.next_out = reinterpret_cast<Bytef*>(to.data());
-  stream.avail_out = static_cast<uInt>(to.size());
-  if (::inflateInit2(&stream, -MAX_WBITS) != Z_OK) return false;
-  const int result = ::inflate(&stream, Z_FINISH);
-  ::inflateEnd(&stream);
-  // What follows in the last sector does not belong to it.
-  return (result == Z_STREAM_END || result == Z_BUF_ERROR) && stream.avail_out == 0;
-}
-
-bool decompress_zstd(std::span<const std::byte> from, std::span<std::byte> to) {
-  const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(::ZSTD_createDCtx(), ::ZSTD_freeDCtx);
-  if (context == nullptr) return false;
-  ZSTD_inBuffer input = {from.data(), from.size(), 0};
-  ZSTD_outBuffer output = {to.data(), to.size(), 0};
-  while (output.pos < output.size) {
-    const std::size_t before = input.pos + output.pos;
-    if (::ZSTD_isError(::ZSTD_decompressStream(context.get(), &output, &input)) != 0) return false;
-    if (input.pos + output.pos == before) return false;
-  }
-  return true;
 }
 
 }  // namespace
@@ -115,6 +87,7 @@ class Qcow2Image::Sync final : public BlockOperation {
 Qcow2Image::Qcow2Image(const std::string& key, std::unique_ptr<ImageFile> file, const Qcow2Header& header,
                        std::unique_ptr<BlockBackend> backing, Settings settings, const Log& log)
     : header_(header),
+      size_(header.virtual_size),
       file_(std::move(file)),
       backing_(std::move(backing)),
       settings_(std::move(settings)),
@@ -240,9 +213,7 @@ bool Qcow2Image::decompress(const Qcow2Tables::Extent& extent) {
   compressed_.resize(extent.compressed_size);
   decompressed_.resize(header_.cluster_size());
   if (file_->read(extent.host, compressed_) != BlockResult::ok) return false;
-  const bool done = header_.compression == Qcow2Compression::zstd
-                        ? decompress_zstd(compressed_, decompressed_)
-                        : inflate_raw(compressed_, decompressed_);
+  const bool done = decompress_cluster(header_.compression, compressed_, decompressed_);
   if (done) decompressed_host_ = extent.host;
   return done;
 }

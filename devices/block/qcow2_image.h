@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <string>
@@ -35,12 +36,27 @@ class Qcow2Image final : public BlockBackend {
   Qcow2Image(const Qcow2Image&) = delete;
   Qcow2Image& operator=(const Qcow2Image&) = delete;
 
-  std::uint64_t size() const override { return header_.virtual_size; }
+  std::uint64_t size() const override { return size_; }
   std::uint32_t logical_block_size() const override { return 512; }
   std::uint32_t physical_block_size() const override;
   bool has_discard() const override { return !settings_.read_only; }
   bool one_thread() const override { return true; }
+  BlockResult find_extent(std::uint64_t offset, std::uint64_t size, BlockExtent& extent) override;
+  // Unsupported: an image that is only read, one of version 2 with snapshots or whose backing image has
+  // content behind the old end, a smaller disk where there are snapshots. Where the host refuses a part of
+  // it, a smaller disk may have lost what is behind the new end and still be as large as before.
+  BlockResult resize(BlockEngine& engine, std::uint64_t size) override;
   void start(BlockEngine& engine, BlockOperation& operation) override;
+
+  const Qcow2Header& header() const { return header_; }
+  // What it is built upon, or null.
+  BlockBackend* backing() { return backing_.get(); }
+  // Those below are for one who has the image alone: no operation on it is under way.
+  // A whole cluster, as Qcow2Header::compression says; the disk has nothing there yet. Waits for the host.
+  BlockResult add_compressed(std::uint64_t offset, std::span<const std::byte> content);
+  // Nothing is left of what the image itself has: all comes from the backing image. On return the file says
+  // so. Waits for the host.
+  BlockResult clear();
 
  private:
   using Kind = BlockOperation::Kind;
@@ -79,6 +95,8 @@ class Qcow2Image final : public BlockBackend {
 
   void forget_range(BlockOperation& operation);
 
+  BlockResult zero_tail(BlockEngine& engine);
+
   void start_flush(BlockEngine& engine, BlockOperation& operation);
   void write_out_next(BlockEngine& engine);
   void end_write_out(BlockEngine& engine, BlockResult result);
@@ -97,6 +115,7 @@ class Qcow2Image final : public BlockBackend {
   }
 
   Qcow2Header header_;
+  std::atomic<std::uint64_t> size_;  // bytes
   std::unique_ptr<ImageFile> file_;
   std::unique_ptr<BlockBackend> backing_;
   Settings settings_;

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_set>
+#include <string>
 #include <vector>
 
 #include "devices/block/image_file.h"
 #include "devices/block/qcow2_header.h"
+#include "devices/block/qcow2_refcounts.h"
 #include "devices/block/table_cache.h"
 
 namespace hum {
@@ -26,22 +27,18 @@ class Qcow2Tables {
   struct Extent {
     Place place = Place::nowhere;
     std::uint64_t size = 0;             // bytes
-    std::uint64_t host = 0;             // data, compressed: where its first byte is in the file
+    std::uint64_t host = 0;             // where its first byte is in the file; zero: 0 if nowhere
     bool own = false;                   // data: no snapshot shares it, so it may be overwritten
     std::uint64_t compressed_size = 0;  // bytes of the file that belong to the cluster, at most
   };
 
-  // Adjacent clusters of the file.
-  struct Run {
-    std::uint64_t host = 0;  // bytes
-    std::uint64_t clusters = 0;
-  };
+  using Run = Qcow2Refcounts::Run;
 
   enum class Step : std::uint8_t { refcounts, l2, l1 };
 
-  // cache_bytes: for L2 tables, and as much for refcounts. Reads the L1 and the refcount table. Throws
-  // ConfigError where they are broken.
-  Qcow2Tables(const std::string& key, const std::string& path, ImageFile& file, const Qcow2Header& header,
+  // cache_bytes: for L2 tables, and as much for refcounts. header is shared: what moves or grows is changed
+  // there. Reads the L1 and the refcount table. Throws ConfigError where they are broken.
+  Qcow2Tables(const std::string& key, const std::string& path, ImageFile& file, Qcow2Header& header,
               std::uint64_t cache_bytes, bool read_only);
 
   // The extent that begins at offset, at most size bytes of it.
@@ -51,71 +48,63 @@ class Qcow2Tables {
   // Takes 1 to `most` free clusters; nothing leads to them yet. run.host is behind or in the file.
   BlockResult allocate(std::uint64_t most, Run& run);
   // Gives back what was not linked.
-  void release(const Run& run);
+  void release(const Run& run) { refcounts_.release(run); }
   // From now on the guest's clusters from offset (of whole clusters) on are these; what they were before is
   // freed. After an error what was not linked is given back.
   BlockResult link(std::uint64_t offset, const Run& run);
+  // Puts a cluster of the guest's disk, which is nowhere yet, into the file as it was compressed, behind the
+  // one before where there is room in its cluster. The content is in the file then. Blocks.
+  BlockResult add_compressed(std::uint64_t offset, std::span<const std::byte> content);
   // Frees what the clusters from offset on were; they are zero (version 3) or nowhere now.
   BlockResult unlink(std::uint64_t offset, std::uint64_t clusters, Place as);
+
+  // For a larger disk: the L1 table has so many entries at least, in another place where it had fewer.
+  // unsupported: it would be too long. Blocks.
+  BlockResult grow_l1(std::uint64_t entries);
+  // The header says so; what is in memory is written out before. Blocks.
+  BlockResult set_virtual_size(std::uint64_t size);
 
   bool has(Step step) const;
   // Whether a flush has more to do than to sync the file.
   bool dirty() const {
-    return failed_ || has(Step::refcounts) || has(Step::l2) || has(Step::l1) || !freed_.empty();
+    return failed_ || has(Step::refcounts) || has(Step::l2) || has(Step::l1) || refcounts_.frees();
   }
   // Writes what the step is about; the file is to be synced before the next one. Where a sync fails nobody
   // knows what is in the file: from failed() on nothing is changed any more.
   BlockResult write(Step step);
   BlockResult failed(BlockResult result);
   // After the last step and its sync.
-  void written_out() { gone_ = freed_.size(); }
+  void written_out() { refcounts_.written_out(); }
   // What was freed before may be used again. No write to the file is under way.
-  void settle();
-  bool settled() const { return gone_ == 0; }
+  void settle() { refcounts_.settle(); }
+  bool settled() const { return refcounts_.settled(); }
   // All steps and syncs at once. Blocks.
   BlockResult write_out();
 
-  std::uint64_t file_end() const { return file_end_; }  // bytes; what is read behind it is zeroes
+  std::uint64_t file_end() const { return refcounts_.file_end(); }  // bytes; what is read behind it is zeroes
 
  private:
   std::uint64_t cluster_size() const { return header_.cluster_size(); }
   std::uint64_t l2_entries() const { return cluster_size() / 8; }
-  std::uint64_t refcounts_per_block() const { return cluster_size() * 8 / header_.refcount_bits; }
-
   void read_l1(const std::string& key, const std::string& path);
-  void read_refcount_table(const std::string& key, const std::string& path);
-  bool is_table(std::uint64_t host) const;
-  bool in_file(std::uint64_t host, std::uint64_t size) const;
   bool good_data(std::uint64_t host) const;
 
   BlockResult l2_table(std::uint64_t offset, bool for_change, TableCache::Table*& table);
   BlockResult new_l2_table(std::uint64_t index, TableCache::Table*& table);
   BlockResult change(std::uint64_t offset, std::uint64_t entry);
   BlockResult free_entry(std::uint64_t entry);
-  BlockResult load(TableCache& cache, std::uint64_t host, TableCache::Table*& table);
-  BlockResult make_room(TableCache& cache);
-
-  BlockResult refcount(std::uint64_t cluster, std::uint64_t& count);
-  BlockResult set_refcount(std::uint64_t cluster, std::uint64_t count);
-  BlockResult new_refcount_block(std::uint64_t index);
-  BlockResult grow_refcount_table(std::uint64_t index);
-  BlockResult write_dirty(TableCache& cache);
-  BlockResult write_entries(std::uint64_t offset, const std::vector<std::uint64_t>& table,
-                            std::vector<std::uint64_t>& changed);
+  BlockResult load(std::uint64_t host, TableCache::Table*& table);
+  BlockResult make_room();
 
   ImageFile& file_;
-  Qcow2Header header_;
-  std::uint64_t file_end_;         // bytes; behind it nothing was ever written
-  std::vector<std::uint64_t> l1_;  // as on disk, host byte order
-  std::vector<std::uint64_t> refcount_table_;
+  Qcow2Header& header_;
+  std::vector<std::uint64_t> l1_;          // as on disk, host byte order
   std::vector<std::uint64_t> changed_l1_;  // indices
-  std::vector<std::uint64_t> changed_refcount_table_;
-  std::unordered_set<std::uint64_t> tables_;  // offsets of all L2 tables and refcount blocks
   TableCache l2_;
-  TableCache refcounts_;
-  std::uint64_t first_free_ = 0;      // cluster: below it all are in use
-  std::vector<std::uint64_t> freed_;  // clusters (bytes) that no entry leads to any more
-  std::size_t gone_ = 0;              // so many of them the file has no entry for, either
+  Qcow2Refcounts refcounts_;
+  // Free bytes behind the last compressed cluster that was added.
+  std::uint64_t compressed_begin_ = 0;
+  std::uint64_t compressed_end_ = 0;
   bool failed_ = false;
 };
 

@@ -83,6 +83,7 @@ std::unique_ptr<RawFile> RawFile::open(const std::string& key, const std::string
                                        BlockCache cache) {
   std::unique_ptr<RawFile> image(new RawFile);
   image->cache_ = cache;
+  image->read_only_ = read_only;
   image->file_ = open_image(key, path, read_only);
   image->size_ = size_of(key, path, image->file_);
   if (::fcntl(image->file_.get(), F_SETFL, 0) != 0) throw HostError(errno, "make '" + path + "' blocking");
@@ -131,6 +132,37 @@ void RawFile::start(BlockEngine& engine, BlockOperation& operation) {
   engine.start((data && direct_ && fits_direct(operation) ? direct_ : file_).get(), operation);
 }
 
+BlockResult RawFile::find_extent(std::uint64_t offset, std::uint64_t size, BlockExtent& extent) {
+  extent = {.size = size, .host = offset};
+  const auto seek = [&](int what) { return ::lseek(file_.get(), static_cast<off_t>(offset), what); };
+  const off_t data = seek(SEEK_DATA);
+  const bool hole = data < 0 ? errno == ENXIO : static_cast<std::uint64_t>(data) > offset;
+  // A block device may know nothing of holes.
+  const off_t end = hole ? data : seek(SEEK_HOLE);
+  if (end > 0 && static_cast<std::uint64_t>(end) > offset)
+    extent.size = std::min(size, static_cast<std::uint64_t>(end) - offset);
+  extent.zero = hole;
+  extent.data = !hole;
+  return BlockResult::ok;
+}
+
+BlockResult RawFile::resize(BlockEngine& /*engine*/, std::uint64_t size) {
+  struct stat status;
+  if (::fstat(file_.get(), &status) != 0) return result_of(errno);
+  if (read_only_ || size > INT64_MAX) return BlockResult::unsupported;
+  if (S_ISBLK(status.st_mode)) {
+    std::uint64_t there = 0;
+    if (::ioctl(file_.get(), BLKGETSIZE64, &there) != 0) return result_of(errno);
+    if (size > there) return BlockResult::unsupported;
+  } else {
+    if (::ftruncate(file_.get(), static_cast<off_t>(size)) != 0)
+      return errno == EFBIG ? BlockResult::unsupported : result_of(errno);
+    if (const BlockResult result = sync(); result != BlockResult::ok) return result;
+  }
+  size_ = size;
+  return BlockResult::ok;
+}
+
 BlockResult RawFile::read(std::uint64_t offset, std::span<std::byte> data) {
   while (!data.empty()) {
     const ssize_t count = ::pread(file_.get(), data.data(), data.size(), static_cast<off_t>(offset));
@@ -154,6 +186,7 @@ BlockResult RawFile::write(std::uint64_t offset, std::span<const std::byte> data
     offset += static_cast<std::uint64_t>(count);
     data = data.subspan(static_cast<std::size_t>(count));
   }
+  if (offset > size_) size_ = offset;
   return BlockResult::ok;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -34,6 +35,10 @@ class RawFile final : public BlockBackend, public ImageFile {
   std::uint32_t physical_block_size() const override { return physical_block_size_; }
   bool has_discard() const override { return has_discard_; }
   void start(BlockEngine& engine, BlockOperation& operation) override;
+  BlockResult find_extent(std::uint64_t offset, std::uint64_t size, BlockExtent& extent) override;
+  // A block device of the host keeps its size: at most that many bytes of it, as it is now, can be used.
+  BlockResult resize(BlockEngine& engine, std::uint64_t size) override;
+  bool read_only() const { return read_only_; }
 
   BlockResult read(std::uint64_t offset, std::span<std::byte> data) override;
   BlockResult write(std::uint64_t offset, std::span<const std::byte> data) override;
@@ -46,12 +51,13 @@ class RawFile final : public BlockBackend, public ImageFile {
 
   Fd file_;
   Fd direct_;  // the same file with O_DIRECT; what is not aligned takes the other
-  std::uint64_t size_ = 0;
+  std::atomic<std::uint64_t> size_ = 0;
   std::uint32_t logical_block_size_ = 512;
   std::uint32_t physical_block_size_ = 4096;
   std::uint32_t offset_alignment_ = 1;  // for direct_: of offset and size, and of buffers
   std::uint32_t memory_alignment_ = 1;
   BlockCache cache_ = BlockCache::writeback;
+  bool read_only_ = false;
   bool locked_ = false;
   bool has_discard_ = false;
 };

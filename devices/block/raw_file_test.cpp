@@ -145,6 +145,31 @@ TEST_CASE("an empty image can be opened") {
   CHECK(RawFile::open("disk.path", file.path(), false)->size() == 0);
 }
 
+TEST_CASE("an image grows with zeroes and shrinks, and keeps its size where it is only read") {
+  const TemporaryFile file(8192);
+  const auto engine = make_block_engine(BlockEngineKind::automatic, 8);
+  {
+    const auto image = RawFile::open("disk.path", file.path(), false);
+    Pattern content(1, 512, true);
+    CHECK(perform(*image, *engine, content.operation(Kind::write, 8192 - 512)) == BlockResult::ok);
+    CHECK(image->resize(*engine, 1 << 20) == BlockResult::ok);
+    CHECK(image->size() == 1 << 20);
+    CHECK(std::filesystem::file_size(file.path()) == 1 << 20);
+    Pattern there(1, 1024, true);
+    CHECK(perform(*image, *engine, there.operation(Kind::read, 8192 - 512)) == BlockResult::ok);
+    CHECK(std::equal(content.bytes.begin(), content.bytes.end(), there.bytes.begin()));
+    CHECK(std::count(there.bytes.begin() + 512, there.bytes.end(), std::byte{0}) == 512);
+    CHECK(image->resize(*engine, 4096) == BlockResult::ok);
+    CHECK(image->size() == 4096);
+    CHECK(image->resize(*engine, std::uint64_t{1} << 63) == BlockResult::unsupported);
+    CHECK(image->size() == 4096);
+  }
+  const auto reader = RawFile::open("disk.path", file.path(), true);
+  CHECK(reader->resize(*engine, 8192) == BlockResult::unsupported);
+  CHECK(reader->size() == 4096);
+  CHECK(std::filesystem::file_size(file.path()) == 4096);
+}
+
 TEST_CASE("a writer has an image alone, readers share it, and the lock ends with the image") {
   const TemporaryFile file(4096);
   const auto open = [&](bool read_only) { return RawFile::open("disk.path", file.path(), read_only); };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 
 #include "devices/block/file_operation.h"
@@ -49,7 +50,7 @@ void prepare(io_uring_sqe* entry, int file, BlockOperation& operation) {
 std::unique_ptr<UringEngine> UringEngine::create(unsigned entries) {
   std::unique_ptr<UringEngine> engine(new UringEngine);
   // Completions need not interrupt this thread: it comes by in its next system call.
-  for (const unsigned flags : {IORING_SETUP_COOP_TASKRUN, 0u}) {
+  for (const unsigned flags : {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, 0u}) {
     io_uring_params parameters = {};
     parameters.flags = flags | IORING_SETUP_R_DISABLED;
     const int error = ::io_uring_queue_init_params(entries, &engine->ring_, &parameters);
@@ -77,6 +78,10 @@ bool UringEngine::restrict_operations() {
   }
   return register_at(ring_.ring_fd, IORING_REGISTER_RESTRICTIONS, allowed.data(), allowed.size()) &&
          register_at(ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+}
+
+bool UringEngine::wants_task_run() const {
+  return (std::atomic_ref(*ring_.sq.kflags).load(std::memory_order_relaxed) & IORING_SQ_TASKRUN) != 0;
 }
 
 void UringEngine::start(int file, BlockOperation& operation) {

@@ -22,11 +22,15 @@ class UringEngine final : public BlockEngine {
   void start(int file, BlockOperation& operation) override;
   void submit() override;
   int ready_fd() const override { return ring_.ring_fd; }
+  bool has_done() override {
+    return ::io_uring_cq_ready(&ring_) != 0 || ::io_uring_cq_has_overflow(&ring_) || wants_task_run();
+  }
   void reap() override;
   void drain() override;
 
  private:
   UringEngine() = default;
+  bool wants_task_run() const;
   bool restrict_operations();
   void finish(io_uring_cqe& completion);
 

@@ -8,7 +8,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -17,8 +16,9 @@
 #include "devices/block/big_endian.h"
 #include "devices/block/qcow2_header.h"
 #include "devices/block/raw_file.h"
+#include "tools/hum/disk/common.h"
+#include "tools/hum/disk/new_file.h"
 #include "vmm/base/errors.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/options.h"
 
 namespace hum {
@@ -26,86 +26,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t sector_size = 512;
-
-// A file that has another name, in the same folder, until it is complete; without publish, nothing is left of
-// it.
-class NewFile {
- public:
-  explicit NewFile(const std::string& path) : path_(path) {
-    folder_ = fs::path(path).parent_path();
-    if (folder_.empty()) folder_ = ".";
-    std::error_code ignored;  // who cannot look cannot make it either
-    if (fs::exists(fs::symlink_status(path, ignored))) refuse_existing();
-    const std::string prefix = folder_ / (".new-" + std::to_string(::getpid()) + "-");
-    for (int i = 0; !file_; ++i) {
-      temporary_ = prefix + std::to_string(i);
-      file_ = Fd(::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-      if (!file_ && errno != EEXIST) refuse_folder(errno);
-    }
-  }
-  ~NewFile() {
-    if (!temporary_.empty()) ::unlink(temporary_.c_str());
-  }
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-
-  int fd() const { return file_.get(); }
-  const std::string& temporary_path() const { return temporary_; }
-
-  // Never takes the place of another file, not even of one made meanwhile.
-  void publish() {
-    if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE) == 0) {
-      temporary_.clear();
-    } else if (errno == EEXIST) {
-      refuse_existing();
-    } else if (::link(temporary_.c_str(), path_.c_str()) != 0) {  // a file system without such a rename
-      if (errno == EEXIST) refuse_existing();
-      throw HostError(errno, "make '" + path_ + "'");
-    }
-    const Fd folder(::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (folder) ::fsync(folder.get());
-  }
-
- private:
-  [[noreturn]] void refuse_existing() const {
-    throw ConfigError("path", path_, "is there already", "give another name, or remove it first");
-  }
-  [[noreturn]] void refuse_folder(int error) const {
-    if (error == ENOENT || error == ENOTDIR)
-      throw ConfigError("path", path_, "there is no folder " + folder_.string(), "make it first");
-    if (error == EACCES || error == EPERM || error == EROFS)
-      throw ConfigError("path", path_, "no file may be made in " + folder_.string(), "give another folder");
-    throw HostError(error, "make a file in " + folder_.string());
-  }
-
-  const std::string& path_;
-  fs::path folder_;
-  std::string temporary_;
-  Fd file_;
-};
-
-std::uint64_t parse_disk_size(const std::string& text) {
-  const std::uint64_t size = parse_size("size", text);
-  if (size % sector_size != 0)
-    throw ConfigError("size", text, "not a multiple of " + std::to_string(sector_size) + " bytes",
-                      "give bytes or a number with K, M, G or T, like 10G");
-  return size;
-}
-
-unsigned parse_cluster_bits(const std::string& text) {
-  const std::uint64_t size = parse_size("--cluster-size", text);
-  if (!std::has_single_bit(size) || size < 512 || size > 2 << 20)
-    throw ConfigError("--cluster-size", text, "not accepted", "give a power of two from 512 to 2M");
-  return static_cast<unsigned>(std::countr_zero(size));
-}
-
 // Of the disk in an image, in whole sectors.
 std::uint64_t virtual_size_of(const std::string& key, const std::string& path, const std::string& format) {
   const auto file = RawFile::open(key, path, true);
   const std::uint64_t size =
       format == "qcow2" ? read_qcow2_header(key, path, *file).virtual_size : file->size();
-  return (size + sector_size - 1) / sector_size * sector_size;
+  return (size + 511) / 512 * 512;
 }
 
 bool looks_like_qcow2(const std::string& path, ImageFile& file) {
@@ -113,17 +39,6 @@ bool looks_like_qcow2(const std::string& path, ImageFile& file) {
   std::array<std::byte, 4> begin{};
   if (file.read(0, begin) != BlockResult::ok) throw HostError(EIO, "read '" + path + "'");
   return load_be(begin) == magic;
-}
-
-std::string with_bytes(std::uint64_t size) {
-  const std::string shown = format_size(size);
-  return shown + (shown == std::to_string(size) ? " bytes" : " (" + std::to_string(size) + " bytes)");
-}
-
-// An image may come from anywhere: nothing in it reaches a terminal but what can be seen.
-std::string printable(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
-  return text;
 }
 
 const char* name_of(Qcow2Compression compression) {
@@ -164,7 +79,12 @@ void add_qcow2(nlohmann::ordered_json& json, const Qcow2Header& header) {
 
 }  // namespace
 
-DiskCommand::DiskCommand(CLI::App& app, int& exit_code) {
+DiskCommand::DiskCommand(CLI::App& app, int& exit_code)
+    : check_(app, exit_code),
+      convert_(app, exit_code),
+      resize_(app, exit_code),
+      commit_(app, exit_code),
+      map_(app, exit_code) {
   const CLI::IsMember formats({"raw", "qcow2"});
   app.require_subcommand(1);
   CLI::App& create_app = *app.add_subcommand("create", "Make a new, empty disk image");
@@ -226,7 +146,7 @@ void DiskCommand::create_raw() const {
       throw ConfigError(name, value, "a raw image has no such thing", "leave it out, or give --format qcow2");
   const std::uint64_t size = parse_disk_size(size_);
   if (size > INT64_MAX) throw ConfigError("size", size_, "too large for a file", "give a smaller size");
-  NewFile file(path_);
+  NewFile file("path", path_);
   if (::ftruncate(file.fd(), static_cast<off_t>(size)) != 0 || ::fsync(file.fd()) != 0)
     throw HostError(errno, "make '" + path_ + "' of " + std::to_string(size) + " bytes");
   file.publish();
@@ -249,7 +169,7 @@ void DiskCommand::create_qcow2() const {
     header.backing_file = backing_;
     header.backing_format = backing_format_;
   }
-  NewFile file(path_);
+  NewFile file("path", path_);
   write_new_qcow2("path", path_, *RawFile::open("path", file.temporary_path(), false), header);
   file.publish();
 }
@@ -269,7 +189,7 @@ void DiskCommand::info() const {
                                    {"virtual_size", header.virtual_size},
                                    {"size_on_disk", on_disk}};
     if (qcow2) add_qcow2(json, header);
-    std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+    print_json(json);
     return;
   }
   print_line("path", path_);

@@ -3,13 +3,15 @@
 
 #include <string>
 
+#include "tools/hum/disk/verbs.h"
+
 namespace CLI {
 class App;
 }
 
 namespace hum {
 
-// `hum disk create` and `hum disk info`.
+// `hum disk`: create and info are here, the others in disk/.
 class DiskCommand {
  public:
   // Declares the commands; they run, and set exit_code, when the command line is parsed.
@@ -31,6 +33,12 @@ class DiskCommand {
   std::string backing_;
   std::string backing_format_;
   bool json_ = false;
+
+  DiskCheck check_;
+  DiskConvert convert_;
+  DiskResize resize_;
+  DiskCommit commit_;
+  DiskMap map_;
 };
 
 }  // namespace hum

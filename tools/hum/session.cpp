@@ -31,6 +31,8 @@ sigset_t session_signals() {
   return set;
 }
 
+constexpr unsigned retry_seconds = 2;     // from a pause that a device wanted to the next try
+constexpr unsigned settled_seconds = 1;   // without another failure: the cause is gone
 constexpr std::size_t longest_line = 64;  // that a guest says
 
 Fd make_timer() {
@@ -48,7 +50,11 @@ void block_session_signals() {
 }
 
 Session::Session(Vm& vm, SessionOptions options)
-    : vm_(vm), options_(std::move(options)), stop_timer_(make_timer()), timeout_timer_(make_timer()) {
+    : vm_(vm),
+      options_(std::move(options)),
+      stop_timer_(make_timer()),
+      timeout_timer_(make_timer()),
+      retry_timer_(make_timer()) {
   const sigset_t set = session_signals();
   signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) throw HostError(errno, "watch for signals");
@@ -166,9 +172,27 @@ void Session::on_signal() {
   }
 }
 
+void Session::on_pause_wanted() {
+  const std::string reason = vm_.take_pause_reason();
+  if (!vm_.pause()) return;
+  if (!std::exchange(pause_told_, true))
+    std::fprintf(stderr, "hum: %s; the VM is paused, and tries it again every %u s\n", reason.c_str(),
+                 retry_seconds);
+  arm(retry_timer_, retry_seconds, [this] { try_again(); });
+}
+
+void Session::try_again() {
+  if (!vm_.pause()) return;  // has ended meanwhile
+  vm_.resume();
+  arm(retry_timer_, settled_seconds, [this] {
+    pause_told_ = false;
+    std::fprintf(stderr, "hum: the VM goes on\n");
+  });
+}
+
 // Signals and time-outs are served meanwhile.
 void Session::deliver_output() {
-  loop_.unwatch(vm_.end_fd());
+  for (const int fd : {vm_.end_fd(), vm_.pause_wanted_fd(), retry_timer_.get()}) loop_.unwatch(fd);
   end_thread_.emplace("hum-end");
   end_thread_->loop().post([this] {
     vm_.wait(give_up_.fd());
@@ -184,6 +208,7 @@ int Session::run() {
     loop_.watch(options_.control_fd, EventLoop::Interest::readable, [this] { hear_command(); });
   for (const auto& [fd, port] : options_.outputs) watch_output(fd, port);
   loop_.watch(vm_.end_fd(), EventLoop::Interest::readable, [this] { deliver_output(); });
+  loop_.watch(vm_.pause_wanted_fd(), EventLoop::Interest::readable, [this] { on_pause_wanted(); });
   if (options_.timeout != 0)
     arm(timeout_timer_, options_.timeout, [this] {
       exit_code_ = exit_timeout;

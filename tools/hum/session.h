@@ -30,8 +30,9 @@ struct SessionOptions {
 // Runs one VM in the foreground, from start to end: terminal, console, signals, time-outs. SIGTERM and SIGHUP
 // press the power button and end the VM after the time-out; SIGINT does the same, or goes to the command.
 // Once the VM has ended, what it had put out is delivered however slow its readers are, until a signal, the
-// time-out or Ctrl-A x gives that up. The calling thread is the VM's owner and has the session's signals
-// blocked (block_session_signals).
+// time-out or Ctrl-A x gives that up. Where a device wants a pause, the VM is paused and goes on by itself
+// when what failed succeeds. The calling thread is the VM's owner and has the session's signals blocked
+// (block_session_signals).
 class Session {
  public:
   // Throws ConfigError (console file), HostError.
@@ -49,6 +50,8 @@ class Session {
   void on_signal();
   void stop_gently(int signal);
   void end_now(EndCause cause, const std::string& detail);
+  void on_pause_wanted();
+  void try_again();
   void deliver_output();
   void hear_command();
   void heed(const std::string& line);
@@ -63,6 +66,7 @@ class Session {
   Fd signals_;
   Fd stop_timer_;
   Fd timeout_timer_;
+  Fd retry_timer_;
   Fd console_file_;
   std::optional<RawTerminal> terminal_;
   std::optional<ConsoleOutput> output_;
@@ -72,6 +76,7 @@ class Session {
   Command command_ = Command::none;  // what is known of it
   std::string heard_;                // from it: the beginning of a line
   bool stopping_ = false;            // a signal has asked the guest to stop
+  bool pause_told_ = false;          // the user knows of the pause, but not yet of its end
   std::optional<int> exit_code_;     // where we ended the VM or gave up its output
   EventFd give_up_;
   std::optional<IoThread> end_thread_;  // since the VM's end: waits for the readers of its output

@@ -21,7 +21,13 @@ HUM_BUILD_PACKAGES=(
 HUM_CHECK_PACKAGES=(
   clang-19 libclang-rt-19-dev llvm-19 clang-format-19
   acpica-tools shellcheck python3 mmdebstrap genext2fs
-  util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio qemu-utils
+  util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio qemu-utils qemu-system-common fio
+)
+
+# For tools/bench: the rival, and what a guest measures with.
+# shellcheck disable=SC2034
+HUM_BENCH_PACKAGES=(
+  qemu-system-x86 qemu-utils fio busybox-static e2fsprogs zstd
 )
 
 # For tools/lab.
@@ -50,16 +56,16 @@ hum_missing_packages() {
   done
 }
 
-# hum_install GROUP...: installs what is missing of the groups build, check, lab.
+# hum_install GROUP...: installs what is missing of the groups build, check, lab, bench.
 # Says nothing and returns at once where nothing is missing. Returns 1, with a message on stderr, where
 # packages are missing and cannot be installed.
 hum_install() {
   local group choice name log wanted=() missing=() chosen=() root=()
   for group in "$@"; do
     case $group in
-      build | check | lab) ;;
+      build | check | lab | bench) ;;
       *)
-        echo "packages: unknown group '$group'; there are: build, check, lab" >&2
+        echo "packages: unknown group '$group'; there are: build, check, lab, bench" >&2
         return 2
         ;;
     esac

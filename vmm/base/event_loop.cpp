@@ -72,6 +72,7 @@ void EventLoop::post(Callback work) {
     const std::lock_guard lock(mutex_);
     posted_.push_back(std::move(work));
   }
+  called_.store(true, std::memory_order_relaxed);
   wake_.signal();
 }
 
@@ -79,6 +80,7 @@ void EventLoop::run_posted() {
   std::vector<Callback> work;
   {
     const std::lock_guard lock(mutex_);
+    called_.store(stop_, std::memory_order_relaxed);
     work.swap(posted_);
   }
   for (Callback& each : work) each();
@@ -94,8 +96,11 @@ void EventLoop::run() {
       const std::lock_guard lock(mutex_);
       if (stop_ && posted_.empty()) break;
     }
-    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+    const bool sleeps = sleeper_ == nullptr || !sleeper_->before_sleep();
+    const int count =
+        ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), sleeps ? -1 : 0);
     assert(count >= 0 || errno == EINTR);
+    if (sleeps && sleeper_ != nullptr) sleeper_->after_sleep();
     for (int i = 0; i < count; ++i) {
       const int fd = static_cast<int>(events[static_cast<std::size_t>(i)].data.u64 & 0xffffffff);
       const auto serial = static_cast<std::uint32_t>(events[static_cast<std::size_t>(i)].data.u64 >> 32);
@@ -116,6 +121,7 @@ void EventLoop::stop() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
+  called_.store(true, std::memory_order_relaxed);
   wake_.signal();
 }
 

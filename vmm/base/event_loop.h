@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -37,6 +38,19 @@ class EventLoop {
   // Runs work on the loop's thread, soon. Work posted before stop runs before run returns.
   void post(Callback work);
 
+  // Called on the loop's thread, around its waits.
+  class Sleeper {
+   public:
+    virtual ~Sleeper() = default;
+    // True: there may be more to do, so the loop does not wait. Looks for work itself while !called().
+    virtual bool before_sleep() = 0;
+    virtual void after_sleep() = 0;
+  };
+  // Before run, or on the loop's thread; null for none again. sleeper outlives that.
+  void set_sleeper(Sleeper* sleeper) { sleeper_ = sleeper; }
+  // Whether work was posted, or stop called.
+  bool called() const { return called_.load(std::memory_order_relaxed); }
+
   // Serves until stop is called, by the calling thread.
   void run();
   void stop();
@@ -56,6 +70,8 @@ class EventLoop {
   // Watches replaced or removed since the last wait, where they were made: one of them may be running.
   std::vector<std::map<int, Watch>::node_type> retired_;
   std::uint32_t next_serial_ = 1;
+  Sleeper* sleeper_ = nullptr;
+  std::atomic<bool> called_ = false;
   std::mutex mutex_;  // guards the two below
   std::vector<Callback> posted_;
   bool stop_ = false;

@@ -34,6 +34,43 @@ void run_once(EventLoop& loop) {
 
 }  // namespace
 
+TEST_CASE("a sleeper with more to do keeps the loop awake, and is told of each wait's end") {
+  class Sleeper final : public EventLoop::Sleeper {
+   public:
+    explicit Sleeper(EventLoop& loop) : loop_(loop) {}
+    bool before_sleep() override {
+      if (++asked == 3) loop_.post([this] { loop_.stop(); });
+      return asked < 3;
+    }
+    void after_sleep() override { ++slept; }
+    int asked = 0;
+    int slept = 0;
+
+   private:
+    EventLoop& loop_;
+  };
+  EventLoop loop;
+  Sleeper sleeper(loop);
+  loop.set_sleeper(&sleeper);
+  loop.run();
+  CHECK(sleeper.asked == 3);
+  CHECK(sleeper.slept == 1);
+}
+
+TEST_CASE("a loop tells that it is called until it has run what was posted") {
+  EventLoop loop;
+  CHECK_FALSE(loop.called());
+  bool called_meanwhile = true;
+  loop.post([&] {
+    called_meanwhile = loop.called();
+    loop.stop();
+  });
+  CHECK(loop.called());
+  loop.run();
+  CHECK_FALSE(called_meanwhile);
+  CHECK(loop.called());
+}
+
 TEST_CASE("a watch is called while its descriptor is ready, and not before") {
   EventLoop loop;
   const EventFd idle;

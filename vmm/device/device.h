@@ -30,6 +30,8 @@ class MachineControl {
   virtual void reset() = 0;      // the guest reset itself: a reboot, or the end of a panic
   virtual void debug_exit(std::uint32_t code) = 0;
   virtual void guest_panicked() = 0;  // the guest says so (pvpanic)
+  // The VM is to be paused until somebody has seen to the reason, a sentence for the user.
+  virtual void want_pause(std::string_view reason) = 0;
 };
 
 // All that a device gets from the machine; outlives the device.
@@ -75,6 +77,7 @@ struct DeviceKind {
   std::string_view help;
   std::span<const OptionSpec> options;
   std::variant<PlatformFactory, VirtioFactory> create;  // throws ConfigError, HostError
+  bool needs_shared_memory = false;  // other processes map guest memory: MemoryBacking::shared
 };
 
 }  // namespace hum

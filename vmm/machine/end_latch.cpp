@@ -43,6 +43,19 @@ bool EndLatch::end(End end) {
   return true;
 }
 
+void EndLatch::want_pause(std::string_view reason) {
+  const std::lock_guard lock(mutex_);
+  if (!pause_reason_.empty()) return;
+  pause_reason_ = reason;
+  pause_wanted_.signal();
+}
+
+std::string EndLatch::take_pause_reason() {
+  const std::lock_guard lock(mutex_);
+  pause_wanted_.drain();
+  return std::exchange(pause_reason_, {});
+}
+
 EndLatch::End EndLatch::get() const {
   const std::lock_guard lock(mutex_);
   return end_;

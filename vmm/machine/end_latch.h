@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "vmm/base/fd.h"
 #include "vmm/device/device.h"
@@ -14,7 +15,8 @@
 
 namespace hum {
 
-// The one place where a VM's end is decided: the first of all requests counts. Any thread.
+// The one place where a VM's end is decided: the first of all requests counts; and where wishes for a pause
+// wait for the VM's owner. Any thread.
 class EndLatch final : public MachineControl {
  public:
   struct End {
@@ -30,6 +32,7 @@ class EndLatch final : public MachineControl {
   void reset() override;
   void debug_exit(std::uint32_t code) override;
   void guest_panicked() override;
+  void want_pause(std::string_view reason) override;
 
   // True if this call was the one that counted.
   bool triple_fault();
@@ -39,14 +42,20 @@ class EndLatch final : public MachineControl {
   // What was decided; cause running before that.
   End get() const;
 
+  // Readable while there is a reason to pause that was not taken.
+  int pause_wanted_fd() const { return pause_wanted_.fd(); }
+  std::string take_pause_reason();
+
  private:
   bool after_panic() const;
 
   const GuestMemory& memory_;
   std::function<void()> stop_vcpus_;
   EventFd ended_;
-  mutable std::mutex mutex_;  // guards end_
+  EventFd pause_wanted_;
+  mutable std::mutex mutex_;  // guards the two below
   End end_;
+  std::string pause_reason_;
 };
 
 }  // namespace hum

@@ -61,6 +61,16 @@ std::uint32_t count_virtio(const VmConfig& config, std::span<const DeviceKind* c
       }));
 }
 
+// A device that shares guest memory with another process has it shared without being asked.
+MemoryBacking backing_for(const VmConfig& config, std::span<const DeviceKind* const> kinds) {
+  MemoryBacking backing = config.backing;
+  for (const DeviceConfig& device : config.devices) {
+    const DeviceKind* const kind = find_kind(kinds, device.kind);
+    if (kind != nullptr && kind->needs_shared_memory) backing.shared = true;
+  }
+  return backing;
+}
+
 // "disk0", "disk1": the kind and how many of it there are before.
 template <class Named>
 std::string unique_name(const std::string& kind, const std::vector<Named>& devices) {
@@ -104,7 +114,8 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
 }
 
 Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, const Log& log)
-    : Machine(config, kinds, GuestMemory(layout::ram_ranges(checked(config).memory), config.backing), log) {
+    : Machine(config, kinds,
+              GuestMemory(layout::ram_ranges(checked(config).memory), backing_for(config, kinds)), log) {
   load(config);
 }
 
@@ -151,17 +162,18 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
                                                       (*platform)(options, context_));
     nodes_.push_back(made.device->acpi_node());
   } else {
-    attach(std::get<DeviceKind::VirtioFactory>(kind->create)(options, context_), device.kind);
+    attach(std::get<DeviceKind::VirtioFactory>(kind->create)(options, context_), device.kind, options);
   }
 }
 
-void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name) {
+void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name,
+                     OptionValues options) {
   const virtio::TransportContext context{memory_, mmio_, vm_, log_};
   std::string own_name = unique_name(name, transports_);
   if (pci_) {
     auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), name, vm_);
     pci_->add(*transport);
-    transports_.emplace_back(std::move(own_name), std::move(transport));
+    transports_.push_back({{std::move(own_name), std::move(transport)}, std::move(options)});
     return;
   }
   const auto number = static_cast<unsigned>(transports_.size());
@@ -169,7 +181,7 @@ void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::st
   auto transport = std::make_unique<virtio::MmioTransport>(context, std::move(device), name,
                                                            static_cast<std::uint32_t>(base), *pins_);
   nodes_.push_back(transport->acpi_node(number));
-  transports_.emplace_back(std::move(own_name), std::move(transport));
+  transports_.push_back({{std::move(own_name), std::move(transport)}, std::move(options)});
 }
 
 void Machine::load(const VmConfig& config) {
@@ -199,6 +211,20 @@ void Machine::load(const VmConfig& config) {
 bool Machine::press_power_button() {
   return std::any_of(platform_devices_.begin(), platform_devices_.end(),
                      [](const auto& each) { return each.device->press_power_button(); });
+}
+
+void Machine::change(std::string_view device, std::string_view options) {
+  std::string known;
+  for (auto& each : transports_) {
+    known += (known.empty() ? "" : ", ") + each.name;
+    if (each.name != device) continue;
+    OptionValues changed = each.options.changed(each.name, options);
+    each.device->apply(changed);
+    each.options = std::move(changed);
+    return;
+  }
+  throw ConfigError("device", std::string(device), "there is none that could be changed",
+                    known.empty() ? "this VM has none" : "there are " + known);
 }
 
 std::vector<virtio::DeviceReport> Machine::device_reports() const {

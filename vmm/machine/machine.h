@@ -43,6 +43,8 @@ class Machine {
   AddressDecoder& mmio() { return mmio_; }
 
   bool press_power_button();
+  // See Vm::change.
+  void change(std::string_view device, std::string_view options);
   // When no vCPU runs any more: lets the devices finish their output, waiting for slow readers only until
   // give_up_fd is readable, and takes their queues back.
   void stop_devices(int give_up_fd);
@@ -64,13 +66,16 @@ class Machine {
     std::string name;  // its kind, and which of them it is
     std::unique_ptr<Device> device;
   };
+  struct Attached : Named<virtio::Transport> {
+    OptionValues options;
+  };
 
   Machine(const VmConfig& config, std::span<const DeviceKind* const> kinds, GuestMemory memory,
           const Log& log);
   std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config, std::span<const DeviceKind* const> kinds);
   void create_vcpus(const VmConfig& config);
   void create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
-  void attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name);
+  void attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name, OptionValues options);
   void load(const VmConfig& config);
 
   const Log& log_;
@@ -89,7 +94,7 @@ class Machine {
   DeviceContext context_;
   std::optional<pci::PciBus> pci_;
   std::vector<Named<PlatformDevice>> platform_devices_;
-  std::vector<Named<virtio::Transport>> transports_;
+  std::vector<Attached> transports_;
   std::vector<acpi::Aml> nodes_;
   LoadedKernel kernel_;
 };

@@ -247,6 +247,18 @@ int Vm::end_fd() const {
   return parts_->machine.end_latch().fd();
 }
 
+int Vm::pause_wanted_fd() const {
+  return parts_->machine.end_latch().pause_wanted_fd();
+}
+
+std::string Vm::take_pause_reason() {
+  return parts_->machine.end_latch().take_pause_reason();
+}
+
+void Vm::change(std::string_view device, std::string_view options) {
+  parts_->machine.change(device, options);
+}
+
 bool Vm::press_power_button() {
   return parts_->machine.press_power_button();
 }

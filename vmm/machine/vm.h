@@ -46,6 +46,17 @@ class Vm {
   bool pause();
   // Lets a paused guest go on. Throws HostError; the VM has ended then.
   void resume();
+  // Readable when a device wants the VM to be paused, until the reason was taken: a disk with on-error=pause
+  // whose host has no space left. The owner pauses the VM, sees to the cause, and resumes it: what failed is
+  // then tried again. A disk's failed requests wait for that even if nobody pauses.
+  int pause_wanted_fd() const;
+  // A sentence for the user; empty if there is no reason any more.
+  std::string take_pause_reason();
+  // Changes options of a device, all or none: change("disk0", "bandwidth=10M,ops=off"). Devices are named by
+  // their kind and their number among those of that kind. The VM may run, be paused, or not be started.
+  // Throws ConfigError (no such device; a value that is not accepted; an option that cannot be changed while
+  // the VM runs) and HostError.
+  void change(std::string_view device, std::string_view options);
   // The state of a paused VM but for its memory (vmm/base/state.h). The VM stays as it is. Throws HostError.
   std::vector<std::byte> save();
   // Pauses the VM if it runs and takes its machine out of it; nothing if the VM has ended. What is left has

@@ -260,8 +260,13 @@ class FakeDriver {
                         queue->kick.fd()});
       queues_.push_back(std::move(queue));
     }
+    features_ = features;
     device_.activate(features, std::move(active), events_);
   }
+
+  // A pause and its end.
+  void pause() { paused_ = device_.suspend(); }
+  void resume() { device_.activate(features_, std::move(paused_), events_); }
 
   // A reset; activate() may follow.
   void reset() { device_.deactivate(); }
@@ -323,6 +328,8 @@ class FakeDriver {
   GuestAddress next_free_;
   FakeEvents events_;
   std::vector<std::unique_ptr<Queue>> queues_;
+  std::uint64_t features_ = 0;
+  std::vector<ActiveQueue> paused_;
 };
 
 }  // namespace hum::virtio::testing

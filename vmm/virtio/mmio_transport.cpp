@@ -58,6 +58,11 @@ MmioTransport::MmioTransport(const TransportContext& context, std::unique_ptr<Vi
       core_(context, std::move(device), name, *this),
       mapping_(context.mmio.map(name, base, window_bytes, *this)) {}
 
+void MmioTransport::apply(const OptionValues& options) {
+  const std::lock_guard lock(mutex_);
+  core_.apply(options);
+}
+
 void MmioTransport::flush(int give_up_fd) {
   const std::lock_guard lock(mutex_);
   core_.flush(give_up_fd);

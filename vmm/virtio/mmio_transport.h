@@ -29,6 +29,7 @@ class MmioTransport final : public Transport, private RegisterWindow, private Vi
   MmioTransport(const TransportContext& context, std::unique_ptr<VirtioDevice> device, std::string name,
                 std::uint32_t base, IrqPins& irqs);
 
+  void apply(const OptionValues& options) override;
   void flush(int give_up_fd) override;
   void stop() override;
   DeviceReport report() const override { return core_.report(); }

@@ -157,6 +157,11 @@ PciTransport::PciTransport(const TransportContext& context, std::unique_ptr<Virt
   peek_at_ = add_capability(capability_vendor, bytes_of(access), bytes_of(writable));
 }
 
+void PciTransport::apply(const OptionValues& options) {
+  const std::lock_guard lock(mutex_);
+  core_.apply(options);
+}
+
 void PciTransport::flush(int give_up_fd) {
   const std::lock_guard lock(mutex_);
   core_.flush(give_up_fd);

@@ -32,6 +32,7 @@ class PciTransport final : public Transport,
   PciTransport(const TransportContext& context, std::unique_ptr<VirtioDevice> device, const std::string& name,
                MsiController& msi);
 
+  void apply(const OptionValues& options) override;
   void flush(int give_up_fd) override;
   void stop() override;
   DeviceReport report() const override { return core_.report(); }

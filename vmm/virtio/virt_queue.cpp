@@ -59,16 +59,17 @@ struct VirtQueue::Descriptor {
 };
 
 VirtQueue::VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::function<void()> interrupt,
-                     std::uint16_t position)
+                     std::uint16_t position, std::uint16_t with_device)
     : memory_(memory),
       layout_(layout),
       interrupt_(std::move(interrupt)),
       next_available_(position),
       known_available_(position),
-      next_used_(position),
-      published_used_(position) {
+      next_used_(static_cast<std::uint16_t>(position - with_device)),
+      published_used_(next_used_) {
   const std::uint64_t size = layout.size;
   if (!std::has_single_bit(size) || size > 32768) throw GuestError("the queue's size is not a power of two");
+  if (with_device > size) throw GuestError("more requests are with the device than the queue has");
   descriptors_ = locate(memory, {layout.descriptors, descriptor_size * size}, 16);
   available_ = locate(memory, {layout.available, 6 + 2 * size}, 2);
   used_ = locate(memory, {layout.used, 6 + 8 * size}, 4);
@@ -77,9 +78,8 @@ VirtQueue::VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::
 bool VirtQueue::has_available() {
   if (next_available_ != known_available_) return true;
   const auto index = load<std::uint16_t>(available_ + 2, std::memory_order_acquire);
-  const auto with_device = static_cast<std::uint16_t>(next_available_ - next_used_);
   const auto ahead = static_cast<std::uint16_t>(index - next_available_);
-  if (ahead > layout_.size - with_device)
+  if (ahead > layout_.size - with_device())
     throw GuestError("the available index is more than the queue's size ahead");
   known_available_ = index;
   return ahead != 0;
@@ -88,16 +88,20 @@ bool VirtQueue::has_available() {
 bool VirtQueue::pop(DescriptorChain& chain) {
   if (!has_available()) return false;
   const std::size_t slot = next_available_ & (layout_.size - 1u);
-  chain.head = load<std::uint16_t>(available_ + 4 + 2 * slot);
+  pop_again(load<std::uint16_t>(available_ + 4 + 2 * slot), chain);
+  ++next_available_;
+  last_popped_bytes_ = chain.readable_bytes;
+  counters_->bytes_from_guest.add(last_popped_bytes_);
+  return true;
+}
+
+void VirtQueue::pop_again(std::uint16_t head, DescriptorChain& chain) const {
+  chain.head = head;
   chain.readable.clear();
   chain.writable.clear();
   chain.readable_bytes = 0;
   chain.writable_bytes = 0;
   walk(chain);
-  ++next_available_;
-  last_popped_bytes_ = chain.readable_bytes;
-  counters_->bytes_from_guest.add(last_popped_bytes_);
-  return true;
 }
 
 void VirtQueue::walk(DescriptorChain& chain) const {
@@ -190,10 +194,37 @@ bool VirtQueue::wants_interrupt() const {
 }
 
 void VirtQueue::disable_kicks() {
-  // With EVENT_IDX the driver's index has passed avail_event: it stays silent by itself (2.7.10).
-  if (!kicks_enabled_ || layout_.event_idx) return;
-  store<std::uint16_t>(used_, used_no_notify);
+  if (!kicks_enabled_) return;
+  // With EVENT_IDX the driver stays silent once its index has passed avail_event (2.7.10).
+  if (layout_.event_idx)
+    store<std::uint16_t>(used_ + 4 + 8 * std::size_t{layout_.size},
+                         static_cast<std::uint16_t>(next_available_ - 1));
+  else
+    store<std::uint16_t>(used_, used_no_notify);
   kicks_enabled_ = false;
+}
+
+std::uint16_t VirtQueue::offered_index() const {
+  return load<std::uint16_t>(available_ + 2, std::memory_order_acquire);
+}
+
+std::uint16_t VirtQueue::used_index() const {
+  return load<std::uint16_t>(used_ + 2, std::memory_order_acquire);
+}
+
+void VirtQueue::relay_interrupt() {
+  const std::uint16_t used = used_index();
+  if (used == published_used_) return;
+  counters_->requests.add(static_cast<std::uint16_t>(used - published_used_));
+  published_used_ = used;
+  counters_->interrupts.add();
+  interrupt_();
+}
+
+void VirtQueue::take_over() {
+  const std::uint16_t used = used_index();
+  counters_->requests.add(static_cast<std::uint16_t>(used - published_used_));
+  next_available_ = known_available_ = next_used_ = published_used_ = used;
 }
 
 bool VirtQueue::enable_kicks() {

@@ -48,11 +48,11 @@ struct QueueLayout {
 class VirtQueue {
  public:
   // interrupt raises the queue's interrupt, from any thread, without a lock. memory outlives the queue.
-  // position is next_available() of the queue that this one goes on from, which had no request with the
+  // position is next_available() of the queue that this one goes on from, which had so many requests with the
   // device. Throws GuestError if a ring is misaligned (descriptors 16, available 2, used 4) or not in RAM
   // whole.
   VirtQueue(const GuestMemory& memory, const QueueLayout& layout, std::function<void()> interrupt,
-            std::uint16_t position = 0);
+            std::uint16_t position = 0, std::uint16_t with_device = 0);
 
   // From now on counts there; the counters outlive the queue.
   void count_in(QueueCounters& counters) { counters_ = &counters; }
@@ -61,12 +61,17 @@ class VirtQueue {
   const QueueLayout& layout() const { return layout_; }
   std::uint16_t next_available() const { return next_available_; }
   std::uint16_t next_used() const { return next_used_; }
+  // Requests that were popped and not given back.
+  std::uint16_t with_device() const { return static_cast<std::uint16_t>(next_available_ - next_used_); }
 
   // Takes the next request, if there is one. Checks indices, loops, order (readable before writable), the
   // ranges, indirect tables (not inside another, not with NEXT, size a multiple of 16, entries at most the
   // queue size), and that the driver's index is at most size ahead of what was given back: no more than size
   // requests are ever with the device.
   bool pop(DescriptorChain& chain);
+
+  // Reads a request again that is with the device: what it was popped as may have changed since.
+  void pop_again(std::uint16_t head, DescriptorChain& chain) const;
 
   // Returns the last popped request unused (there was no room for its data): the next pop gives it again.
   void undo_pop();
@@ -78,32 +83,45 @@ class VirtQueue {
   // VRING_AVAIL_F_NO_INTERRUPT). Does nothing if nothing was pushed.
   void publish();
 
+  // Whether there is a request to take. Throws GuestError.
+  bool has_available();
+
   // Asks the driver for no kicks, or for one at the next request. enable_kicks returns true if requests have
   // arrived meanwhile: drain again.
   void disable_kicks();
   bool enable_kicks();
+
+  // For a queue whose rings somebody else serves (another process, the kernel). What the driver has offered
+  // and what it was given back, by index, as the rings show it now.
+  std::uint16_t offered_index() const;
+  std::uint16_t used_index() const;
+  // The other side may have given requests back: if so, counts them and raises the interrupt.
+  void relay_interrupt();
+  // The other side is gone: goes on behind the last request that was given back.
+  void take_over();
+
+  // Calls handle(chain) for each request and publishes what it pushed. True when the queue is empty, false
+  // when handle returned that. Kicks stay off: the caller enables them before it sleeps.
+  template <class Handle>
+  bool take_all(DescriptorChain& chain, Handle&& handle) {
+    disable_kicks();
+    bool empty = true;
+    while (empty && pop(chain)) empty = handle(chain);
+    publish();
+    return empty;
+  }
 
   // The one loop every device drains with: calls handle(chain) for each request, publishes what it pushed,
   // and returns when the queue is empty and kicks are on again, or when handle returns false (it used
   // undo_pop, or has enough in flight). handle pushes each request, at once or later.
   template <class Handle>
   void drain(DescriptorChain& chain, Handle&& handle) {
-    while (true) {
-      disable_kicks();
-      while (pop(chain)) {
-        if (!handle(chain)) {
-          publish();
-          return;
-        }
-      }
-      publish();
-      if (!enable_kicks()) return;
+    while (take_all(chain, handle) && enable_kicks()) {
     }
   }
 
  private:
   struct Descriptor;
-  bool has_available();
   void walk(DescriptorChain& chain) const;
   void walk_indirect(DescriptorChain& chain, GuestRange table, std::uint32_t most) const;
   void append(DescriptorChain& chain, const Descriptor& descriptor) const;

@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "vmm/base/errors.h"
 #include "vmm/base/testing.h"
 #include "vmm/virtio/fake_queue_pair.h"
 
@@ -273,6 +274,16 @@ TEST_CASE("with EVENT_IDX avail_event asks for the next request") {
   CHECK(pair.driver.avail_event() == 1);
 }
 
+TEST_CASE("with EVENT_IDX kicks that are turned off ask for a request that is there already") {
+  QueuePair pair(8, true);
+  CHECK_FALSE(pair.device.enable_kicks());
+  REQUIRE(pair.driver.avail_event() == 0);
+  pair.device.disable_kicks();
+  CHECK(pair.driver.avail_event() == 0xffff);
+  CHECK_FALSE(pair.device.enable_kicks());
+  CHECK(pair.driver.avail_event() == 0);
+}
+
 TEST_CASE("drain handles all requests, publishes once and turns kicks on again") {
   const bool event_idx = GENERATE(false, true);
   QueuePair pair(8, event_idx);
@@ -375,6 +386,35 @@ TEST_CASE("a queue goes on at the position where another one was handed back") {
   next.publish();
   CHECK(interrupts == 1);
   CHECK(pair.driver.take_used() == UsedElement{head, 5});
+}
+
+TEST_CASE("a queue goes on with the requests that the one before had with the device") {
+  QueuePair pair(4);
+  std::uint16_t heads[4];
+  for (std::uint16_t& head : heads) {
+    head = pair.driver.add({{data_at, 16}});
+    REQUIRE(pair.device.pop(pair.chain));
+  }
+  pair.device.push(heads[1], 0);
+  pair.device.publish();
+  CHECK(pair.device.with_device() == 3);
+  VirtQueue next(pair.memory, pair.driver.layout(), [] {}, pair.device.next_available(), 3);
+  CHECK(next.with_device() == 3);
+  CHECK(pair.driver.take_used()->head == heads[1]);
+  pair.driver.set_descriptor(heads[2], data_at, 99, 0, 0);  // the driver may change its mind
+  next.pop_again(heads[2], pair.chain);
+  CHECK(pair.chain.head == heads[2]);
+  CHECK(pair.chain.readable_bytes == 99);
+  CHECK_FALSE(next.pop(pair.chain));
+  for (const int at : {2, 0, 3}) next.push(heads[at], 7);
+  next.publish();
+  for (const int at : {2, 0, 3}) CHECK(pair.driver.take_used() == UsedElement{heads[at], 7});
+  CHECK(next.with_device() == 0);
+  const std::uint16_t head = pair.driver.add({{data_at, 16}});
+  REQUIRE(next.pop(pair.chain));
+  CHECK(pair.chain.head == head);
+  CHECK_THROWS_AS(VirtQueue(pair.memory, pair.driver.layout(), [] {}, 9, 5), GuestError);
+  CHECK_THROWS_AS(next.pop_again(4, pair.chain), GuestError);
 }
 
 }  // namespace

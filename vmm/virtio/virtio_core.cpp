@@ -33,7 +33,7 @@ VirtioCore::VirtioCore(const TransportContext& context, std::unique_ptr<VirtioDe
       device_(std::move(device)),
       name_(std::move(name)),
       port_(port),
-      offered_(device_->features() | feature_version_1 | feature_indirect_desc | feature_event_idx),
+      offered_(device_->features() | feature_version_1 | device_->ring_features()),
       queues_(device_->queue_sizes().size()) {
   for (std::uint16_t index = 0; index < queue_count(); ++index)
     queues_[index].queue.size = largest_size(index);
@@ -139,7 +139,7 @@ void VirtioCore::activate() {
       active.push_back({index,
                         std::make_unique<VirtQueue>(
                             memory_, layout_of(slot.queue, accepted_),
-                            [this, index] { port_.interrupt_queue(index); }, slot.position),
+                            [this, index] { port_.interrupt_queue(index); }, slot.position, slot.with_device),
                         slot.kick.fd()});
       active.back().queue->count_in(slot.counters);
     }
@@ -167,6 +167,7 @@ void VirtioCore::reset() {
   for (std::uint16_t index = 0; index < queue_count(); ++index) {
     queues_[index].queue = {.size = largest_size(index)};
     queues_[index].position = 0;
+    queues_[index].with_device = 0;
   }
 }
 
@@ -213,8 +214,10 @@ DeviceReport VirtioCore::report() const {
 void VirtioCore::pause() {
   if (!std::exchange(active_, false)) return;
   unbind_kicks();
-  for (const ActiveQueue& each : device_->suspend())
+  for (const ActiveQueue& each : device_->suspend()) {
     queues_[each.index].position = each.queue->next_available();
+    queues_[each.index].with_device = each.queue->with_device();
+  }
   paused_ = !needs_reset_.load(std::memory_order_acquire);
 }
 
@@ -246,9 +249,10 @@ void VirtioCore::fields(StateVisitor& visitor) {
       queue.available = visitor.number("available", slot.queue.available);
       queue.used = visitor.number("used", slot.queue.used);
       const std::uint16_t position = visitor.number("position", slot.position);
+      const std::uint16_t with_device = visitor.number("with-device", slot.with_device, queue.size);
       if (!live || !queue.enabled) return;
       try {
-        const VirtQueue check(memory_, layout_of(queue, accepted), {}, position);
+        const VirtQueue check(memory_, layout_of(queue, accepted), {}, position, with_device);
       } catch (const GuestError& error) {
         visitor.refuse("enabled", error.what());
       }

@@ -33,6 +33,9 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
+  // Changes options of the device (see VirtioDevice::apply). The VM's owner.
+  virtual void apply(const OptionValues& options) = 0;
+
   // The end of the VM: its vCPUs have stopped. flush finishes what the device had queued for the outside (see
   // VirtioDevice::flush), stop takes the queues back from it. Any thread.
   virtual void flush(int give_up_fd) = 0;
@@ -116,6 +119,8 @@ class VirtioCore final : private DeviceEvents {
   // The places of notification have changed: binds the kicks of a running device again.
   void rebind_kicks();
 
+  // See VirtioDevice.
+  void apply(const OptionValues& options) { device_->apply(options); }
   void flush(int give_up_fd);
   void stop() { reset(); }
   DeviceReport report() const;
@@ -131,7 +136,9 @@ class VirtioCore final : private DeviceEvents {
     EventFd kick;
     std::optional<KickAddress> bound;
     QueueCounters counters;
-    std::uint16_t position = 0;  // where the device goes on when it gets the queue
+    // Where the device goes on when it gets the queue, and how many requests it has then already.
+    std::uint16_t position = 0;
+    std::uint16_t with_device = 0;
   };
 
   void config_changed() override;

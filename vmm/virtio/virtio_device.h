@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/options.h"
 #include "vmm/base/state.h"
 #include "vmm/virtio/virt_queue.h"
 
@@ -72,8 +73,10 @@ class VirtioDevice {
   virtual ~VirtioDevice() = default;
 
   virtual std::uint32_t type() const = 0;  // virtio 1.2, section 5
-  // Device feature bits offered; the transport adds VERSION_1, INDIRECT_DESC, EVENT_IDX.
+  // Device feature bits offered; the transport adds VERSION_1 and ring_features().
   virtual std::uint64_t features() const = 0;
+  // What of INDIRECT_DESC and EVENT_IDX whoever serves the rings can do.
+  virtual std::uint64_t ring_features() const { return feature_indirect_desc | feature_event_idx; }
   // The largest size of each queue (a power of two, 1 to 32768), one entry per queue.
   virtual std::span<const std::uint16_t> queue_sizes() const = 0;
 
@@ -92,8 +95,12 @@ class VirtioDevice {
   virtual void deactivate() { suspend(); }
 
   // A pause: as deactivate, but the device hands its queues back, with all requests answered that it took
-  // from them, and keeps what it knows of its driver for the next activate.
+  // from them (but those that it holds for the next activate), and keeps what it knows of its driver.
   virtual std::vector<ActiveQueue> suspend() = 0;
+
+  // Some of the device's options have changed (those that are live in its kind's table): all or nothing.
+  // Active or not. Throws ConfigError, HostError.
+  virtual void apply(const OptionValues& /*options*/) {}
 
   // What the device knows of its driver beyond features and queues, and what of its configuration the driver
   // has seen. Visited while it is not active.

@@ -47,6 +47,7 @@ class Setting:
         self.build = find_build(repository, options.build)
         self.hum = self.build / "bin" / "hum"
         self.runs = options.runs
+        self.points = options.points
         self.qemu = shutil.which("qemu-system-x86_64")
         self.kvmtool = shutil.which("lkvm") or shutil.which("kvmtool")
         self._native_given = options.native_kernel

@@ -57,6 +57,7 @@ await() {
     fi
     read -rt 0.3 -u "$never"
   done
+  true
 }
 
 type() {

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// What of a machine changes while it runs, with a guest that looks.
+#include <poll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include "devices/registry.h"
+#include "devices/temporary_file.h"
+#include "vmm/base/errors.h"
+#include "vmm/base/testing.h"
+#include "vmm/machine/vm.h"
+
+namespace hum {
+namespace {
+
+using testing::TemporaryFile;
+
+constexpr int patience = 30'000;  // milliseconds
+
+bool no_kvm() {
+  if (::access("/dev/kvm", R_OK | W_OK) == 0) return false;
+  WARN("skipped: /dev/kvm cannot be opened");
+  return true;
+}
+
+bool readable(int fd) {
+  pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+  return ::poll(&entry, 1, patience) == 1;
+}
+
+// A guest with a disk, which it fills and waits to be made larger.
+struct Guest {
+  template <class... State>
+  Guest(Transport transport, const std::string& disk, State&&... state)
+      : vm(config(transport, disk), all_devices(), std::forward<State>(state)...) {
+    subscription = vm.console().subscribe([this](std::span<const std::byte> piece) {
+      output.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+      if (output.find("ready") != std::string::npos) ready.signal();
+    });
+    vm.start();
+  }
+
+  static VmConfig config(Transport transport, const std::string& disk) {
+    VmConfig config;
+    config.memory = 32 << 20;
+    config.transport = transport;
+    config.boot.kernel_path = std::string(HUM_IMAGE_FOLDER) + "/block_changes.elf";
+    config.boot.command_line = transport == Transport::pci ? "transport=pci" : "transport=mmio";
+    config.devices = standard_devices();
+    config.devices.push_back({"disk", disk});
+    return config;
+  }
+
+  EventFd ready;
+  std::string output;
+  Vm vm;
+  ConsoleHub::Subscription subscription;
+};
+
+// No file of this process gets larger than this meanwhile.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    old_ = std::signal(SIGXFSZ, SIG_IGN);
+    set(bytes);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, old_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+  void set(rlim_t bytes) {
+    const rlimit now{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &now);
+  }
+
+ private:
+  rlimit before_{};
+  void (*old_)(int) = SIG_DFL;
+};
+
+}  // namespace
+
+TEST_CASE("a guest sees its disk grow") {
+  if (no_kvm()) return;
+  for (const Transport transport : {Transport::pci, Transport::mmio}) {
+    const TemporaryFile disk(1 << 20);
+    Guest guest(transport, disk.path());
+    REQUIRE(readable(guest.ready.fd()));
+    CHECK_THROWS_AS(guest.vm.change("disk1", "size=2M"), ConfigError);
+    CHECK_THROWS_AS(guest.vm.change("disk0", "queues=2"), ConfigError);
+    guest.vm.change("disk0", "size=2M");
+    REQUIRE(readable(guest.vm.end_fd()));
+    CHECK(guest.vm.wait().guest_exit_code == 0);
+    CHECK(std::filesystem::file_size(disk.path()) == 2 << 20);
+  }
+}
+
+TEST_CASE("a guest whose host cannot write waits in a pause until it can") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  FileSizeLimit limit(1 << 16);
+  Guest guest(Transport::pci, disk.path() + ",on-error=pause");
+  for (int i = 0; i < 3; ++i) {
+    REQUIRE(readable(guest.vm.pause_wanted_fd()));
+    CHECK(guest.vm.take_pause_reason().find(disk.path()) != std::string::npos);
+    REQUIRE(guest.vm.pause());
+    if (i == 2) limit.set(RLIM_INFINITY);
+    guest.vm.resume();
+  }
+  REQUIRE(readable(guest.ready.fd()));
+  CHECK(guest.vm.take_pause_reason().empty());
+  guest.vm.change("disk0", "size=2M");
+  REQUIRE(readable(guest.vm.end_fd()));
+  CHECK(guest.vm.wait().guest_exit_code == 0);
+}
+
+TEST_CASE("a guest that waits in a pause goes on in another machine, with the request that failed") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  const std::string options = disk.path() + ",on-error=pause";
+  FileSizeLimit limit(1 << 16);
+  std::optional<Guest> first(std::in_place, Transport::mmio, options);
+  REQUIRE(readable(first->vm.pause_wanted_fd()));
+  std::optional<MachineState> state = first->vm.hand_over();
+  REQUIRE(state);
+  first.reset();
+  limit.set(RLIM_INFINITY);
+  Guest second(Transport::mmio, options, std::move(*state));
+  REQUIRE(readable(second.ready.fd()));
+  second.vm.change("disk0", "size=2M");
+  REQUIRE(readable(second.vm.end_fd()));
+  CHECK(second.vm.wait().guest_exit_code == 0);
+}
+
+}  // namespace hum
