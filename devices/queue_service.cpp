@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/queue_service.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +24,10 @@ QueueService::QueueService(const std::string& thread_name, std::vector<virtio::A
     : events_(events), thread_(thread_name) {
   for (virtio::ActiveQueue& each : queues)
     served_.push_back({each.index, each.kick_fd, std::move(each.queue), {}});
+}
+
+void QueueService::wait_with(std::function<bool(int fd)> wait) {
+  thread_.call([&] { wait_ = std::move(wait); });
 }
 
 void QueueService::poll(PollWindow::Duration most, std::function<bool()> look) {
@@ -122,13 +127,21 @@ void QueueService::serve_later(std::uint16_t index) {
 bool QueueService::before_sleep() {
   bool more = false;
   guarded([&] { more = look_for_work() || ask_for_kicks(); });
-  if (!more && window().polls()) asleep_since_ = Clock::now();
-  return more;
+  return more || ended_;  // with the service ends its sleeping
 }
 
-void QueueService::after_sleep() {
+bool QueueService::sleep(int fd) {
   PollWindow& window = this->window();
-  if (window.polls()) window.slept(Clock::now() - asleep_since_);
+  const auto since = window.polls() ? Clock::now() : Clock::time_point();
+  bool readable = true;
+  if (wait_) {
+    guarded([&] { readable = wait_(fd); });
+  } else {
+    pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+    ::poll(&entry, 1, -1);
+  }
+  if (window.polls()) window.slept(Clock::now() - since);
+  return readable;
 }
 
 bool QueueService::look_for_work() {

@@ -32,6 +32,10 @@ class QueueService final : private EventLoop::Sleeper {
   QueueService(const QueueService&) = delete;
   QueueService& operator=(const QueueService&) = delete;
 
+  // Before start: the thread sleeps by this instead: it waits until fd is readable, and returns true then, or
+  // for the device's own work, which it does, and returns false.
+  void wait_with(std::function<bool(int fd)> wait);
+
   // Before start: the thread may look for work by itself for up to so long before it sleeps, as far as work
   // does come in that time (PollWindow): for requests, which the driver then need not notify of, and with
   // look, which does what there is to do and tells if there was something.
@@ -97,7 +101,7 @@ class QueueService final : private EventLoop::Sleeper {
   };
 
   bool before_sleep() override;
-  void after_sleep() override;
+  bool sleep(int fd) override;
   bool look_for_work();
   bool serve_new();
   bool ask_for_kicks();
@@ -111,11 +115,11 @@ class QueueService final : private EventLoop::Sleeper {
   virtio::DeviceEvents& events_;
   Kicked kicked_;
   std::set<int> watched_;
+  std::function<bool(int fd)> wait_;
   std::function<bool()> look_;
   PollWindow idle_window_{PollWindow::Duration{}};  // while no request is with the device
   PollWindow busy_window_{PollWindow::Duration{}};  // while one is
-  std::chrono::steady_clock::time_point asleep_since_{};
-  bool ended_ = false;  // by a broken ring, or by stop
+  bool ended_ = false;                              // by a broken ring, or by stop
   std::atomic<bool> stopping_ = false;
   IoThread thread_;  // last: ends before what it uses
 };

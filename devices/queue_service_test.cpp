@@ -108,6 +108,26 @@ TEST_CASE("a full queue does not keep another one waiting") {
   CHECK(order.back() == 0);
 }
 
+TEST_CASE("a ring that breaks just before the thread sleeps ends the service, and a reset mends it") {
+  Bench bench;
+  std::atomic<bool> breaks = true;
+  bench.device.poll = std::chrono::seconds(10);
+  bench.device.look = [&] {
+    if (breaks.exchange(false)) bench.break_ring(0);
+    return false;
+  };
+  bench.driver.activate(0);
+  bench.driver.queue(0).add({{bench.buffer, 64}});
+  bench.driver.kick(0);
+  REQUIRE(wait_for(bench.driver.events().broken));
+  bench.driver.reset();
+  bench.device.poll = {};
+  bench.driver.activate(0);
+  bench.driver.queue(0).add({{bench.buffer, 64}});
+  bench.driver.kick(0);
+  CHECK(bench.driver.wait_used(0));
+}
+
 TEST_CASE("a broken ring is told once, ends all service, and a reset mends it") {
   Bench bench;
   bench.driver.activate();

@@ -51,10 +51,13 @@ class BlockEngine {
   virtual void submit() = 0;
   // Readable when reap has something to do.
   virtual int ready_fd() const = 0;
+  // Submits, waits until fd is readable or something is done, and reaps; true if fd is readable. Always the
+  // same fd.
+  virtual bool wait(int fd);
   // False: reap has nothing to do yet, as far as can be told without a system call.
   virtual bool has_done() { return false; }
-  // Finishes what is done and does not wait.
-  virtual void reap() = 0;
+  // Finishes what is done and does not wait; whether there was anything.
+  virtual bool reap() = 0;
   // Submits, and waits until nothing is under way.
   virtual void drain() = 0;
 };

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "devices/block/block_wait.h"
 #include "devices/block/block_wire.h"
 #include "devices/block/open_image.h"
 #include "devices/config_space.h"
@@ -88,6 +89,7 @@ void BlockDevice::activate(std::uint64_t driver_features, std::vector<virtio::Ac
   driver_features_ = driver_features;
   events_ = &events;
   const std::vector<HeldRequest> held = std::exchange(held_, {});
+  if (std::exchange(change_untold_, false)) events.config_changed();
   for (std::size_t thread = 0; thread < counters_.size(); ++thread) {
     std::vector<virtio::ActiveQueue> own;
     unsigned entries = 0;
@@ -347,6 +349,10 @@ void BlockDevice::apply(const OptionValues& options) {
     std::exception_ptr refused;
     try {
       if (other != nullptr) {
+        // What the guest flushes from now on reaches the other image only.
+        if (!settings_.read_only &&
+            flush_now(*backend_, *make_block_engine(settings_.engine, 1)) != BlockResult::ok)
+          throw HostError(EIO, "sync '" + disk_.name + "'");
         backend_ = std::move(other);
         disk_.backend = backend_.get();
         disk_.name = next.name;
@@ -358,11 +364,22 @@ void BlockDevice::apply(const OptionValues& options) {
     } catch (const std::exception&) {
       refused = std::current_exception();
     }
-    if (active) activate(driver_features_, std::move(queues), *events_);
+    try {
+      if (active) activate(driver_features_, std::move(queues), *events_);
+    } catch (const std::exception& error) {
+      suspend();
+      events_->needs_reset(error.what());
+    }
     if (refused) std::rethrow_exception(refused);
-    if (events_ != nullptr) events_->config_changed();
+    if (events_ != nullptr)
+      events_->config_changed();
+    else
+      change_untold_ = true;
   }
-  disk_.limiter.set(next.bandwidth, next.operations);
+  if (next.bandwidth != settings_.bandwidth || next.operations != settings_.operations)
+    disk_.limiter.set(next.bandwidth, next.operations);
+  settings_.bandwidth = next.bandwidth;
+  settings_.operations = next.operations;
   settings_.image = next.image;
   settings_.size = next.size;
   for (const auto& worker : workers_) worker->serve_all();

@@ -69,6 +69,7 @@ class BlockDevice final : public virtio::VirtioDevice {
   // Of the last activation, until a reset.
   std::uint64_t driver_features_ = 0;
   virtio::DeviceEvents* events_ = nullptr;
+  bool change_untold_ = false;  // of the configuration, while there was nobody to tell
 };
 
 extern const DeviceKind block_kind;

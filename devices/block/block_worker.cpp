@@ -92,14 +92,12 @@ BlockWorker::BlockWorker(BlockDisk& disk, std::unique_ptr<BlockEngine> engine,
       request.next_free = std::exchange(each.free, &request);
     }
   }
-  service_.call([this] {
-    service_.watch(engine_->ready_fd(), EventLoop::Interest::readable, [this] { finish_some(); });
-  });
-  service_.poll(disk_.poll, [this] {
-    if (!engine_->has_done()) return false;
+  service_.wait_with([this](int fd) {
+    const bool readable = engine_->wait(fd);
     finish_some();
-    return true;
+    return readable;
   });
+  service_.poll(disk_.poll, [this] { return engine_->has_done() && finish_some(); });
   service_.start([this](std::uint16_t index) { serve(index); });
   service_.call([this] { try_again(); });
 }
@@ -186,10 +184,11 @@ void BlockWorker::serve_after(TokenBucket::Clock::duration wait) {
   ::timerfd_settime(limit_timer_.get(), 0, &when, nullptr);
 }
 
-void BlockWorker::finish_some() {
-  engine_->reap();
+bool BlockWorker::finish_some() {
+  const bool any = engine_->reap();
   engine_->submit();
   publish();
+  return any;
 }
 
 void BlockWorker::publish() {

@@ -81,7 +81,7 @@ class BlockWorker {
   void try_again();
   void serve(std::uint16_t index);
   void serve_after(TokenBucket::Clock::duration wait);
-  void finish_some();
+  bool finish_some();
   void publish();
 
   void begin(Request& request);

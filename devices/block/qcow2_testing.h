@@ -23,7 +23,7 @@ class NoEngine final : public BlockEngine {
   void start(int /*file*/, BlockOperation& /*operation*/) override {}
   void submit() override {}
   int ready_fd() const override { return -1; }
-  void reap() override {}
+  bool reap() override { return false; }
   void drain() override {}
 };
 
@@ -87,7 +87,7 @@ class FileStateEngine final : public BlockEngine {
   void start(int /*file*/, BlockOperation& operation) override { state_.waiting.push_back(&operation); }
   void submit() override {}
   int ready_fd() const override { return -1; }
-  void reap() override {}
+  bool reap() override { return false; }
   void drain() override {}
 
  private:
@@ -101,7 +101,7 @@ class FinishingEngine final : public BlockEngine {
   void start(int /*file*/, BlockOperation& /*operation*/) override {}
   void submit() override {}
   int ready_fd() const override { return -1; }
-  void reap() override {}
+  bool reap() override { return false; }
   void drain() override {
     for (bool more = true; more;) {
       more = false;

@@ -97,7 +97,7 @@ TEST_CASE("flushes of an unsafe image do nothing, those of another one reach the
     }
     void submit() override {}
     int ready_fd() const override { return -1; }
-    void reap() override {}
+    bool reap() override { return false; }
     void drain() override {}
     int started = 0;
   };

@@ -97,18 +97,21 @@ void ThreadEngine::submit() {
   more_.notify_all();
 }
 
-void ThreadEngine::reap() {
+bool ThreadEngine::reap() {
   ready_.drain();
   List done;
   {
     const std::lock_guard lock(mutex_);
     done.take_all(done_);
+    any_done_.store(false, std::memory_order_relaxed);
   }
+  const bool any = !done.empty();
   while (!done.empty()) {
     BlockOperation& operation = done.pop();
     --under_way_;
     operation.finished(operation.result);
   }
+  return any;
 }
 
 void ThreadEngine::drain() {
@@ -131,6 +134,7 @@ void ThreadEngine::work() {
     lock.lock();
     const bool first = done_.empty();
     done_.push(operation);
+    any_done_.store(true, std::memory_order_relaxed);
     if (first) ready_.signal();
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <mutex>
@@ -24,7 +25,8 @@ class ThreadEngine final : public BlockEngine {
   void start(int file, BlockOperation& operation) override;
   void submit() override;
   int ready_fd() const override { return ready_.fd(); }
-  void reap() override;
+  bool has_done() override { return any_done_.load(std::memory_order_relaxed); }
+  bool reap() override;
   void drain() override;
 
  private:
@@ -47,6 +49,7 @@ class ThreadEngine final : public BlockEngine {
   std::size_t under_way_ = 0;
   List started_;  // not yet submitted
   EventFd ready_;
+  std::atomic<bool> any_done_ = false;
 
   std::mutex mutex_;  // guards the four below
   std::condition_variable more_;

@@ -25,17 +25,24 @@ class UringEngine final : public BlockEngine {
   bool has_done() override {
     return ::io_uring_cq_ready(&ring_) != 0 || ::io_uring_cq_has_overflow(&ring_) || wants_task_run();
   }
-  void reap() override;
+  bool wait(int fd) override;
+  bool reap() override;
   void drain() override;
 
  private:
   UringEngine() = default;
   bool wants_task_run() const;
   bool restrict_operations();
+  void enable();
+  io_uring_sqe* next_entry();
+  void enter(unsigned wait_for);
   void finish(io_uring_cqe& completion);
 
   io_uring ring_ = {};
   bool made_ = false;
+  bool enabled_ = false;   // by the thread that uses it
+  bool watching_ = false;  // the descriptor that wait was given
+  bool readable_ = false;  // it was, since the last wait
   std::uint64_t under_way_ = 0;
 };
 

@@ -32,7 +32,7 @@ sigset_t session_signals() {
 }
 
 constexpr unsigned retry_seconds = 2;     // from a pause that a device wanted to the next try
-constexpr unsigned settled_seconds = 1;   // without another failure: the cause is gone
+constexpr unsigned settled_seconds = 3;   // without another failure: the cause is gone
 constexpr std::size_t longest_line = 64;  // that a guest says
 
 Fd make_timer() {

@@ -96,11 +96,11 @@ void EventLoop::run() {
       const std::lock_guard lock(mutex_);
       if (stop_ && posted_.empty()) break;
     }
-    const bool sleeps = sleeper_ == nullptr || !sleeper_->before_sleep();
+    const bool waits = sleeper_ == nullptr;
+    if (!waits && !sleeper_->before_sleep() && !sleeper_->sleep(epoll_.get())) continue;
     const int count =
-        ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), sleeps ? -1 : 0);
+        ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), waits ? -1 : 0);
     assert(count >= 0 || errno == EINTR);
-    if (sleeps && sleeper_ != nullptr) sleeper_->after_sleep();
     for (int i = 0; i < count; ++i) {
       const int fd = static_cast<int>(events[static_cast<std::size_t>(i)].data.u64 & 0xffffffff);
       const auto serial = static_cast<std::uint32_t>(events[static_cast<std::size_t>(i)].data.u64 >> 32);

@@ -38,13 +38,15 @@ class EventLoop {
   // Runs work on the loop's thread, soon. Work posted before stop runs before run returns.
   void post(Callback work);
 
-  // Called on the loop's thread, around its waits.
+  // Waits for the loop, on its thread.
   class Sleeper {
    public:
     virtual ~Sleeper() = default;
     // True: there may be more to do, so the loop does not wait. Looks for work itself while !called().
     virtual bool before_sleep() = 0;
-    virtual void after_sleep() = 0;
+    // Waits until fd is readable, always the same one: true then. False where it had other work to do, and
+    // has done that.
+    virtual bool sleep(int fd) = 0;
   };
   // Before run, or on the loop's thread; null for none again. sleeper outlives that.
   void set_sleeper(Sleeper* sleeper) { sleeper_ = sleeper; }

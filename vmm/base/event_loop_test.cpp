@@ -2,6 +2,7 @@
 #include "vmm/base/event_loop.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -34,7 +35,7 @@ void run_once(EventLoop& loop) {
 
 }  // namespace
 
-TEST_CASE("a sleeper with more to do keeps the loop awake, and is told of each wait's end") {
+TEST_CASE("a sleeper waits for the loop, unless there is more to do") {
   class Sleeper final : public EventLoop::Sleeper {
    public:
     explicit Sleeper(EventLoop& loop) : loop_(loop) {}
@@ -42,9 +43,14 @@ TEST_CASE("a sleeper with more to do keeps the loop awake, and is told of each w
       if (++asked == 3) loop_.post([this] { loop_.stop(); });
       return asked < 3;
     }
-    void after_sleep() override { ++slept; }
+    bool sleep(int fd) override {
+      pollfd entry{.fd = fd, .events = POLLIN, .revents = 0};
+      readable_ = ::poll(&entry, 1, 5000) == 1;
+      return ++slept != 1;  // the first time it was for something else
+    }
     int asked = 0;
     int slept = 0;
+    bool readable_ = false;
 
    private:
     EventLoop& loop_;
@@ -55,6 +61,7 @@ TEST_CASE("a sleeper with more to do keeps the loop awake, and is told of each w
   loop.run();
   CHECK(sleeper.asked == 3);
   CHECK(sleeper.slept == 1);
+  CHECK(sleeper.readable_);
 }
 
 TEST_CASE("a loop tells that it is called until it has run what was posted") {

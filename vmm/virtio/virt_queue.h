@@ -111,7 +111,7 @@ class VirtQueue {
     return empty;
   }
 
-  // The one loop every device drains with: calls handle(chain) for each request, publishes what it pushed,
+  // For a device that asks for kicks itself: calls handle(chain) for each request, publishes what it pushed,
   // and returns when the queue is empty and kicks are on again, or when handle returns false (it used
   // undo_pop, or has enough in flight). handle pushes each request, at once or later.
   template <class Handle>

@@ -144,10 +144,8 @@ void VirtioCore::activate() {
       active.back().queue->count_in(slot.counters);
     }
     device_->activate(accepted_, std::move(active), *this);
-  } catch (const GuestError& error) {
-    needs_reset(error.what());
-    return;
-  } catch (const HostError& error) {
+  } catch (const std::exception& error) {  // GuestError, HostError
+    device_->deactivate();                 // some of its queues may be served already
     needs_reset(error.what());
     return;
   }
@@ -211,6 +209,11 @@ DeviceReport VirtioCore::report() const {
 }
 
 // A device that needs a reset does not get its queues again.
+void VirtioCore::apply(const OptionValues& options) {
+  if (needs_reset_.load(std::memory_order_acquire)) pause();
+  device_->apply(options);
+}
+
 void VirtioCore::pause() {
   if (!std::exchange(active_, false)) return;
   unbind_kicks();

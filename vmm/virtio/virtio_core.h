@@ -120,7 +120,7 @@ class VirtioCore final : private DeviceEvents {
   void rebind_kicks();
 
   // See VirtioDevice.
-  void apply(const OptionValues& options) { device_->apply(options); }
+  void apply(const OptionValues& options);
   void flush(int give_up_fd);
   void stop() { reset(); }
   DeviceReport report() const;
