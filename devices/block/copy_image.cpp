@@ -99,6 +99,8 @@ class Copy {
         Lane& lane = *ready_.front();
         ready_.pop_front();
         if (lane.outcome != BlockResult::ok) result_ = lane.outcome;
+        // Also while nothing is under way: what is decompressed is there at once.
+        go_on = go_on && progress(content_.done(), source_.size());
         if (result_ == BlockResult::ok && go_on) step(lane);
       }
       if (under_way_ == 0) break;
@@ -134,18 +136,14 @@ class Copy {
   };
 
   void step(Lane& lane) {
-    for (;;) {
-      if (write_next(lane)) return;
-      if (const BlockResult result = content_.next(lane.range); result != BlockResult::ok) {
-        result_ = result;
-        return;
-      }
-      if (lane.range.begin == lane.range.end) return;
-      lane.wrote = lane.range.end;
-      begin(source_, lane, Kind::read, lane.range);
-      lane.wrote = lane.range.begin;
+    if (write_next(lane)) return;
+    if (const BlockResult result = content_.next(lane.range); result != BlockResult::ok) {
+      result_ = result;
       return;
     }
+    if (lane.range.begin == lane.range.end) return;
+    lane.wrote = lane.range.begin;
+    begin(source_, lane, Kind::read, lane.range);
   }
 
   // The next part of what was read that is not all zeroes.

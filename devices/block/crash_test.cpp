@@ -71,9 +71,11 @@ class Cuts {
   unsigned long shown_ = 0;
 };
 
-// Each sector has one of the values that it could have; none: any. What is behind them is zeroes.
+// The disk has a size that it could have and each sector one of its values; none: any. What is behind them is
+// zeroes.
 void require_possible(BlockBackend& image, FileState& state, const Qcow2Guest::Point& point) {
   const std::uint64_t sectors = image.size() / sector;
+  REQUIRE(point.sizes.contains(sectors));
   Access read(Kind::read, 0, sectors);
   REQUIRE(run(image, state, read) == BlockResult::ok);
   std::vector<std::uint64_t> wrong;
@@ -184,7 +186,7 @@ TEST_CASE("after a loss of power while an overlay is committed its disk has all 
       guest.steps(*image, over, 40);
       guest.look_at_forgotten(*image, over);
     }
-    Qcow2Guest::Point expected{0, {}};
+    Qcow2Guest::Point expected{0, {}, {sectors}};
     {
       const auto image = open_both(base, over);
       Access read(Kind::read, 0, sectors);

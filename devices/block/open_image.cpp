@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/block/printable.h"
 #include "devices/block/qcow2_header.h"
 #include "vmm/base/errors.h"
 
@@ -26,11 +27,12 @@ constexpr std::size_t longest_chain = 64;
 ImageFormat format_of(const std::string& key, const std::string& path, const Qcow2Header& header) {
   if (header.backing_format == "raw") return ImageFormat::raw;
   if (header.backing_format == "qcow2") return ImageFormat::qcow2;
-  throw ConfigError(key, path,
-                    header.backing_format.empty() ? "does not say in which format its backing file is"
-                                                  : "its backing file is in format '" +
-                                                        header.backing_format + "', which is not supported",
-                    "say it with qemu-img rebase -u -F raw|qcow2 -b " + header.backing_file);
+  throw ConfigError(
+      key, path,
+      header.backing_format.empty() ? "does not say in which format its backing file is"
+                                    : "its backing file is in format '" + printable(header.backing_format) +
+                                          "', which is not supported",
+      "say it with qemu-img rebase -u -F raw|qcow2 -b '" + printable(header.backing_file) + "'");
 }
 
 // The place of the backing file, which is in the image's folder unless that does not matter.
@@ -39,14 +41,16 @@ std::string backing_path(const std::string& key, const std::string& any, const I
   const std::string& name = header.backing_file;
   const std::size_t colon = name.find(':');
   if (colon != std::string::npos && name.find('/') > colon)
-    throw ConfigError(key, settings.path, "its backing file '" + name + "' is not a plain file name",
+    throw ConfigError(key, settings.path,
+                      "its backing file '" + printable(name) + "' is not a plain file name",
                       "only files and block devices of the host can be backing files");
   const fs::path folder = fs::weakly_canonical(settings.path).parent_path();
   const fs::path path = fs::weakly_canonical(folder / name);
   const auto inside =
       std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
   if (!inside && !settings.any_backing)
-    throw ConfigError(key, settings.path, "its backing file '" + path.string() + "' is outside of its folder",
+    throw ConfigError(key, settings.path,
+                      "its backing file '" + printable(path.string()) + "' is outside of its folder",
                       "where you trust the image, add " + any);
   return path.string();
 }
@@ -160,13 +164,14 @@ class Opener {
     if (header.backing_file.empty() ||
         fs::weakly_canonical(folder / header.backing_file) != fs::weakly_canonical(base.path))
       throw ConfigError(what_ + ".overlay", top.path,
-                        header.backing_file.empty() ? "has no backing file"
-                                                    : "is an overlay of '" + header.backing_file + "'",
+                        header.backing_file.empty()
+                            ? "has no backing file"
+                            : "is an overlay of '" + printable(header.backing_file) + "'",
                         "give another overlay, or its own base");
     if (format_of(what_ + ".overlay", top.path, header) != base.format)
       throw ConfigError(what_ + ".overlay", top.path,
-                        "says that its base is in format '" + header.backing_format + "'",
-                        "add format=" + header.backing_format);
+                        "says that its base is in format '" + printable(header.backing_format) + "'",
+                        "add format=" + printable(header.backing_format));
     auto below = open(base);
     return image(std::move(file), header, std::move(below), top);
   }

@@ -134,6 +134,7 @@ void Qcow2Check::walk_refcounts() {
   std::vector<std::uint64_t> table;
   if (!read_table(header_.refcount_table_offset, size / 8, table, "the refcount table")) return;
   const std::uint64_t per_block = cluster_size() * 8 / header_.refcount_bits;
+  const std::uint64_t file_clusters = quotient_up(file_.size(), cluster_size());
   std::vector<std::byte> block(cluster_size());
   for (std::uint64_t i = 0; i < table.size(); ++i) {
     if (table[i] == 0) continue;
@@ -142,8 +143,10 @@ void Qcow2Check::walk_refcounts() {
       found(Kind::bad_entry, what + " does not begin with a cluster," + at(table[i]));
       continue;
     }
+    const bool again = as_.at(table[i] / cluster_size()) != 0;
     if (!use(table[i], cluster_size(), Use::refcount_block, what)) continue;
     note(table[i], 1);
+    if (again) continue;  // so that what is read and kept is never more than the file has
     if (file_.read(table[i], block) != BlockResult::ok) {
       found(Kind::unreadable, what + " cannot be read," + at(table[i]));
       continue;
@@ -151,8 +154,13 @@ void Qcow2Check::walk_refcounts() {
     blocks_[i] = table[i];
     for (std::uint64_t k = 0; k < per_block; ++k) {
       const std::uint64_t count = qcow2_count_at(block, k, header_.refcount_bits);
-      if (count != 0)
-        counts_[i * per_block + k] = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, UINT32_MAX));
+      const std::uint64_t cluster = i * per_block + k;
+      if (count == 0) continue;
+      if (cluster < file_clusters)
+        counts_[cluster] = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, UINT32_MAX));
+      else
+        found(Kind::leaked, "cluster " + std::to_string(cluster) + " has the refcount " +
+                                std::to_string(count) + " and lies behind the end of the file");
     }
   }
 }

@@ -74,8 +74,8 @@ class Qcow2Check {
   // (what looks leaked may be what that led to); otherwise they stay. all: where there are errors, all counts
   // are made anew behind the end of the file, and the flags are made to fit. A loss of power leaves the old
   // counts or the new ones. Entries that lead nowhere stay as they are: what they led to is lost. An image
-  // without errors is not marked as dirty or corrupt any more. unsupported: a cluster is used more often than
-  // can be counted.
+  // without errors is not marked as dirty or corrupt any more. unsupported, with nothing changed: a cluster
+  // is used more often than can be counted, or the refcount table would be too long.
   BlockResult repair(bool all);
   const Qcow2Findings& findings() const { return findings_; }
 

@@ -21,6 +21,7 @@ inline constexpr std::uint64_t qcow2_zero_bit = 1;  // version 3
 
 inline constexpr std::uint64_t qcow2_largest_file = std::uint64_t{1} << 56;  // bytes
 inline constexpr std::uint64_t qcow2_most_l1_size = 32 << 20;                // bytes
+inline constexpr std::uint64_t qcow2_most_refcount_table_size = 8 << 20;     // bytes
 
 // Where an L2 entry says that a compressed cluster is: from a byte to the end of a sector.
 struct CompressedPlace {

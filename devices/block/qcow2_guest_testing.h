@@ -143,10 +143,12 @@ class Qcow2Guest {
     REQUIRE(there == values_);
   }
 
-  // For a crash: after how many records of the file each sector could have which values.
+  // For a crash: after how many records of the file each sector could have which values, and the disk which
+  // sizes (sectors).
   struct Point {
     std::size_t records;
     std::vector<std::set<std::uint32_t>> possible;
+    std::set<std::uint64_t> sizes;
   };
   std::vector<Point> points;
 
@@ -157,13 +159,14 @@ class Qcow2Guest {
     for (std::uint64_t i = sectors; i < sectors_; ++i) possible_[i].clear();
     FinishingEngine engine({&state});
     REQUIRE(image.resize(engine, sectors * sector) == BlockResult::ok);
-    for (std::size_t i = before + 1; i < state.records.size(); ++i) points.push_back({i, possible_});
+    for (std::size_t i = before + 1; i < state.records.size(); ++i)
+      points.push_back({i, possible_, {sectors_, sectors}});
     sectors_ = sectors;
     values_.resize(sectors);
     possible_.resize(sectors, {0});
     may_be_zero_.resize(sectors);
     last_zeroes_.resize(sectors);
-    points.push_back({state.records.size(), possible_});
+    points.push_back({state.records.size(), possible_, {sectors_}});
   }
 
   const std::vector<std::uint32_t>& values() const { return values_; }
@@ -220,7 +223,7 @@ class Qcow2Guest {
       finish(mine);
       each = busy_.erase(each);
     }
-    points.push_back({state.records.size(), possible_});
+    points.push_back({state.records.size(), possible_, {sectors_}});
   }
 
   struct Mine {

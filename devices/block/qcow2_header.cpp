@@ -52,7 +52,6 @@ constexpr unsigned most_cluster_bits = 21;
 constexpr unsigned most_refcount_order = 6;
 constexpr unsigned new_refcount_bits = 16;
 constexpr std::uint64_t most_virtual_size = std::uint64_t{1} << 56;
-constexpr std::uint64_t most_refcount_table_size = 8 << 20;
 constexpr std::uint64_t most_backing_name = 1023;
 
 constexpr std::uint64_t extension_end = 0;
@@ -267,7 +266,8 @@ class HeaderReader {
     header_.refcount_table_offset = number(field_refcount_table_offset);
     const std::uint64_t refcount_size = header_.refcount_table_clusters * header_.cluster_size();
     if (refcount_size == 0) refuse("has no refcount table");
-    if (refcount_size > most_refcount_table_size) refuse("its refcount table is of more than 8M", convert);
+    if (refcount_size > qcow2_most_refcount_table_size)
+      refuse("its refcount table is of more than 8M", convert);
     check_place("refcount table", header_.refcount_table_offset, refcount_size);
     if (l1_size != 0 && header_.l1_offset < header_.refcount_table_offset + refcount_size &&
         header_.refcount_table_offset < header_.l1_offset + l1_size)
@@ -384,7 +384,7 @@ Layout lay_out(const Qcow2Header& header) {
       quotient_up(header.virtual_size, cluster_size) + header.l1_entries + layout.l1 + 1;
   const std::uint64_t blocks = quotient_up(full, refcounts_per_block - 2);
   layout.refcount_table = std::clamp<std::uint64_t>(quotient_up(blocks * 8, cluster_size), 1,
-                                                    most_refcount_table_size / cluster_size);
+                                                    qcow2_most_refcount_table_size / cluster_size);
   layout.refcount_blocks = quotient_up(layout.total(), refcounts_per_block - 1);
   return layout;
 }

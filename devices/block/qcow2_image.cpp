@@ -99,7 +99,7 @@ Qcow2Image::Qcow2Image(const std::string& key, std::unique_ptr<ImageFile> file, 
     throw ConfigError(
         key, settings_.name,
         header_.corrupt ? "is marked as corrupt" : "was not closed, and its reference counts may be wrong",
-        "repair it with qemu-img check -r all, or use it read-only");
+        "repair it with 'hum disk check --repair all', or use it read-only");
   // Features that say something about content which is about to change (bitmaps).
   if (header_.autoclear_features != 0) {
     const std::array<std::byte, 8> none{};

@@ -23,7 +23,7 @@ void Qcow2Refcounts::read_table(const std::string& key, const std::string& path)
     if (host % cluster_size() != 0 || !in_file(host, 1) || !add_table(host))
       throw ConfigError(key, path,
                         "its refcount table has an entry that leads nowhere, or where another one does",
-                        "repair it with qemu-img check -r all");
+                        "repair it with 'hum disk check --repair all'");
   }
 }
 
@@ -91,11 +91,12 @@ BlockResult Qcow2Refcounts::set_count(std::uint64_t cluster, std::uint64_t count
 BlockResult Qcow2Refcounts::new_block(std::uint64_t index) {
   const std::uint64_t host = index * per_block() * cluster_size();
   if (host >= qcow2_largest_file) return BlockResult::no_space;
+  if (is_table(host)) return BlockResult::io_error;  // it is in use: the table is broken
   if (const BlockResult result = make_room(); result != BlockResult::ok) return result;
   std::vector<std::byte> bytes(cluster_size());
   set_qcow2_count(bytes, 0, header_.refcount_bits, 1);
   BlockResult result = file_.write(host, bytes);
-  if (result == BlockResult::ok) result = file_.sync();
+  if (result == BlockResult::ok) result = sync();
   if (result != BlockResult::ok) return result;
   blocks_.add(host).bytes = std::move(bytes);
   table_[index] = host;
@@ -139,9 +140,10 @@ BlockResult Qcow2Refcounts::grow_table(std::uint64_t index) {
   if (const BlockResult result = write(); result != BlockResult::ok) return result;
   const std::uint64_t per_cluster = cluster_size() / 8;
   // The table itself and its blocks are counted, too: half as much again has room for them.
-  const std::uint64_t clusters = quotient_up(index + 1 + (index + 1) / 2 + 8, per_cluster);
+  const std::uint64_t clusters = std::min(quotient_up(index + 1 + (index + 1) / 2 + 8, per_cluster),
+                                          qcow2_most_refcount_table_size / cluster_size());
   const Behind place = behind(clusters);
-  if (place.first + place.blocks > clusters * per_cluster) return BlockResult::no_space;
+  if (std::max(index + 1, place.first + place.blocks) > clusters * per_cluster) return BlockResult::no_space;
   if ((place.begin + place.blocks + clusters) * cluster_size() > qcow2_largest_file)
     return BlockResult::no_space;
 
@@ -151,15 +153,15 @@ BlockResult Qcow2Refcounts::grow_table(std::uint64_t index) {
     return result;
   const std::uint64_t offset = (place.begin + place.blocks) * cluster_size();
   BlockResult result = file_.write(offset, encode_qcow2_table(table));
-  if (result == BlockResult::ok) result = file_.sync();
+  if (result == BlockResult::ok) result = sync();
   if (result != BlockResult::ok) return result;
   // refcount_table_offset and refcount_table_clusters stand side by side in one sector.
   std::array<std::byte, 12> where{};
   store_be(std::span(where).first(8), offset);
   store_be(std::span(where).subspan(8, 4), clusters);
   result = file_.write(48, where);
-  if (result == BlockResult::ok) result = file_.sync();
-  if (result != BlockResult::ok) return result;
+  if (result == BlockResult::ok) result = sync();
+  if (result != BlockResult::ok) return fail(result);
 
   for (std::uint64_t i = 0; i < header_.refcount_table_clusters; ++i)
     free_later(header_.refcount_table_offset + i * cluster_size());
@@ -174,6 +176,7 @@ BlockResult Qcow2Refcounts::grow_table(std::uint64_t index) {
 // ---- clusters
 
 BlockResult Qcow2Refcounts::allocate(std::uint64_t most, Run& run) {
+  if (failed_) return BlockResult::io_error;
   std::uint64_t cluster = first_free_;
   std::uint64_t first = 0;
   std::uint64_t taken = 0;
@@ -204,6 +207,7 @@ BlockResult Qcow2Refcounts::allocate(std::uint64_t most, Run& run) {
 }
 
 BlockResult Qcow2Refcounts::allocate_adjacent(std::uint64_t clusters, Run& run) {
+  if (failed_) return BlockResult::io_error;
   // Where there is room, then at the end; blocks of refcounts may lie between in both.
   for (const bool at_end : {false, true}) {
     const std::uint64_t first_free = first_free_;
@@ -228,7 +232,7 @@ BlockResult Qcow2Refcounts::allocate_adjacent(std::uint64_t clusters, Run& run) 
     return BlockResult::no_space;
   std::vector<std::uint64_t> table = table_;
   BlockResult result = write_blocks(place, clusters, table);
-  if (result == BlockResult::ok) result = file_.sync();
+  if (result == BlockResult::ok) result = sync();
   if (result != BlockResult::ok) return result;
   table_ = std::move(table);
   for (std::uint64_t i = 0; i < place.blocks; ++i) {
@@ -274,7 +278,18 @@ BlockResult write_dirty_tables(ImageFile& file, TableCache& cache) {
   return BlockResult::ok;
 }
 
+BlockResult Qcow2Refcounts::sync() {
+  const BlockResult result = file_.sync();
+  return result == BlockResult::ok ? result : fail(result);
+}
+
+BlockResult Qcow2Refcounts::fail(BlockResult result) {
+  failed_ = true;
+  return result;
+}
+
 BlockResult Qcow2Refcounts::write() {
+  if (failed_) return BlockResult::io_error;
   if (const BlockResult result = write_dirty_tables(file_, blocks_); result != BlockResult::ok) return result;
   return write_qcow2_entries(file_, header_.refcount_table_offset, table_, changed_table_);
 }

@@ -51,6 +51,11 @@ class Qcow2Refcounts {
 
   bool dirty() const { return blocks_.dirty() || !changed_table_.empty(); }
   BlockResult write();
+  // Of the file. Where a sync fails, or a change of the header, nobody knows what is in the file: from then
+  // on nothing is changed any more, also by Qcow2Tables.
+  BlockResult sync();
+  BlockResult fail(BlockResult result);
+  bool failed() const { return failed_; }
 
   // Tables of one cluster: L2 tables and blocks of refcounts. False: there is one.
   bool add_table(std::uint64_t host) { return tables_.insert(host).second; }
@@ -90,6 +95,7 @@ class Qcow2Refcounts {
   std::uint64_t first_free_ = 0;      // cluster: below it all are in use
   std::vector<std::uint64_t> freed_;  // clusters (bytes) that no entry leads to any more
   std::size_t gone_ = 0;              // so many of them the file has no entry for, either
+  bool failed_ = false;
 };
 
 // Writes the tables of a cache that differ from the file.

@@ -65,6 +65,7 @@ BlockResult Qcow2Check::rebuild_counts() {
     for (std::uint64_t i = 0; i < before; ++i) blocks[(begin + i) / per_block] = 0;
     table_clusters = quotient_up((blocks.rbegin()->first + 1) * 8, cluster_size());
   }
+  if (table_clusters * cluster_size() > qcow2_most_refcount_table_size) return BlockResult::unsupported;
   const std::uint64_t table_begin = begin + blocks.size();
   for (std::uint64_t i = begin; i < table_begin + table_clusters; ++i) counts[i] = 1;
 

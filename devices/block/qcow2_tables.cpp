@@ -57,10 +57,10 @@ void Qcow2Tables::read_l1(const std::string& key, const std::string& path) {
     if ((entry & ~(offset_bits | own_bit)) != 0 || host == 0 || host % cluster_size() != 0 ||
         !refcounts_.in_file(host, 1))
       throw ConfigError(key, path, "its L1 table has an entry that leads nowhere",
-                        "repair it with qemu-img check -r all");
+                        "repair it with 'hum disk check --repair all'");
     if (!refcounts_.add_table(host))
       throw ConfigError(key, path, "its L1 table leads to one L2 table twice",
-                        "repair it with qemu-img check -r all");
+                        "repair it with 'hum disk check --repair all'");
   }
 }
 
@@ -187,7 +187,7 @@ BlockResult Qcow2Tables::check_own(const Extent& extent) {
 }
 
 BlockResult Qcow2Tables::allocate(std::uint64_t most, Run& run) {
-  return failed_ ? BlockResult::io_error : refcounts_.allocate(most, run);
+  return refcounts_.allocate(most, run);
 }
 
 BlockResult Qcow2Tables::link(std::uint64_t offset, const Run& run) {
@@ -202,7 +202,7 @@ BlockResult Qcow2Tables::link(std::uint64_t offset, const Run& run) {
 }
 
 BlockResult Qcow2Tables::add_compressed(std::uint64_t offset, std::span<const std::byte> content) {
-  if (failed_) return BlockResult::io_error;
+  if (refcounts_.failed()) return BlockResult::io_error;
   std::uint64_t begin = compressed_begin_;
   if (content.size() > compressed_end_ - begin) {
     // It may begin in the last cluster only if the next one is adjacent.
@@ -273,7 +273,7 @@ BlockResult Qcow2Tables::free_entry(std::uint64_t entry) {
 // A longer table in another place; then the header leads to it.
 BlockResult Qcow2Tables::grow_l1(std::uint64_t entries) {
   if (entries <= l1_.size()) return BlockResult::ok;
-  if (failed_) return BlockResult::io_error;
+  if (refcounts_.failed()) return BlockResult::io_error;
   if (entries * 8 > qcow2_most_l1_size) return BlockResult::unsupported;
   Run run;
   if (const BlockResult result = refcounts_.allocate_adjacent(quotient_up(entries * 8, cluster_size()), run);
@@ -284,7 +284,7 @@ BlockResult Qcow2Tables::grow_l1(std::uint64_t entries) {
   std::vector<std::byte> bytes = encode_qcow2_table(l1_);
   bytes.resize(run.clusters * cluster_size());
   if (result == BlockResult::ok) result = file_.write(run.host, bytes);
-  if (result == BlockResult::ok) result = file_.sync();
+  if (result == BlockResult::ok) result = refcounts_.sync();
   if (result != BlockResult::ok) {
     refcounts_.release(run);
     return result;
@@ -294,7 +294,7 @@ BlockResult Qcow2Tables::grow_l1(std::uint64_t entries) {
   store_be(std::span(where).first(4), entries);
   store_be(std::span(where).subspan(4, 8), run.host);
   result = file_.write(36, where);
-  if (result == BlockResult::ok) result = file_.sync();
+  if (result == BlockResult::ok) result = refcounts_.sync();
   if (result != BlockResult::ok) return failed(result);
   for (std::uint64_t at = 0; at < l1_.size() * 8; at += cluster_size())
     refcounts_.free_later(header_.l1_offset + at);
@@ -312,18 +312,13 @@ BlockResult Qcow2Tables::set_virtual_size(std::uint64_t size) {
   std::array<std::byte, 8> bytes{};
   store_be(bytes, size);
   BlockResult result = file_.write(24, bytes);
-  if (result == BlockResult::ok) result = file_.sync();
+  if (result == BlockResult::ok) result = refcounts_.sync();
   if (result != BlockResult::ok) return failed(result);
   header_.virtual_size = size;
   return BlockResult::ok;
 }
 
 // ---- writing out
-
-BlockResult Qcow2Tables::failed(BlockResult result) {
-  failed_ = true;
-  return result;
-}
 
 bool Qcow2Tables::has(Step step) const {
   switch (step) {
@@ -338,7 +333,7 @@ bool Qcow2Tables::has(Step step) const {
 }
 
 BlockResult Qcow2Tables::write(Step step) {
-  if (failed_) return BlockResult::io_error;
+  if (refcounts_.failed()) return BlockResult::io_error;
   switch (step) {
     case Step::refcounts:
       return refcounts_.write();
@@ -354,7 +349,7 @@ BlockResult Qcow2Tables::write_out() {
   for (const Step step : {Step::refcounts, Step::l2, Step::l1}) {
     if (step != Step::refcounts && !has(step)) continue;
     if (const BlockResult result = write(step); result != BlockResult::ok) return result;
-    if (const BlockResult result = file_.sync(); result != BlockResult::ok) return failed(result);
+    if (const BlockResult result = refcounts_.sync(); result != BlockResult::ok) return result;
   }
   written_out();
   return BlockResult::ok;

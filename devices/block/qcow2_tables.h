@@ -67,12 +67,13 @@ class Qcow2Tables {
   bool has(Step step) const;
   // Whether a flush has more to do than to sync the file.
   bool dirty() const {
-    return failed_ || has(Step::refcounts) || has(Step::l2) || has(Step::l1) || refcounts_.frees();
+    return refcounts_.failed() || has(Step::refcounts) || has(Step::l2) || has(Step::l1) ||
+           refcounts_.frees();
   }
   // Writes what the step is about; the file is to be synced before the next one. Where a sync fails nobody
   // knows what is in the file: from failed() on nothing is changed any more.
   BlockResult write(Step step);
-  BlockResult failed(BlockResult result);
+  BlockResult failed(BlockResult result) { return refcounts_.fail(result); }
   // After the last step and its sync.
   void written_out() { refcounts_.written_out(); }
   // What was freed before may be used again. No write to the file is under way.
@@ -105,7 +106,6 @@ class Qcow2Tables {
   // Free bytes behind the last compressed cluster that was added.
   std::uint64_t compressed_begin_ = 0;
   std::uint64_t compressed_end_ = 0;
-  bool failed_ = false;
 };
 
 }  // namespace hum

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <functional>
 #include <optional>
@@ -42,6 +43,8 @@ struct FileState {
   std::function<BlockResult()> fault;
   // Where several files are used: whose record each is, in order.
   std::vector<const FileState*>* order = nullptr;
+  // After so many syncs that somebody waits for, one fails.
+  unsigned good_syncs = UINT_MAX;
 
   bool finish_one(std::mt19937& random) {
     if (waiting.empty()) return false;
@@ -134,6 +137,7 @@ class LateFile final : public ImageFile {
   }
   BlockResult sync() override {
     if (const BlockResult result = state_.refused(); result != BlockResult::ok) return result;
+    if (state_.good_syncs-- == 0) return BlockResult::io_error;
     state_.record({.sync = true, .offset = 0, .data = {}});
     return BlockResult::ok;
   }

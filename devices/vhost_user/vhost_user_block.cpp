@@ -22,7 +22,6 @@ constexpr std::uint64_t known_ring_features = virtio::feature_indirect_desc | vi
 
 // Up to the fields of write zeroes, which every server has.
 constexpr std::uint32_t config_bytes = offsetof(ConfigSpace, max_secure_erase_sectors);
-constexpr std::size_t most_inflight = 16 << 20;
 
 }  // namespace
 
@@ -168,7 +167,7 @@ void VhostUserBlock::fields(StateVisitor& visitor) {
   visitor.flag("writeback", chosen_writeback_);
   if (!visitor.reading())
     saved_inflight_ = server_.inflight ? server_.inflight->content() : std::vector<std::byte>();
-  const auto content = visitor.list("inflight", saved_inflight_, most_inflight);
+  const auto content = visitor.list("inflight", saved_inflight_, InflightArea::most_bytes);
   std::uint16_t entries = server_.inflight ? server_.inflight->queue_size : std::uint16_t{0};
   entries = visitor.number("inflight-entries", entries, queue_sizes_.front());
   visitor.require(content.empty() == (entries == 0), "inflight", "has no size");

@@ -24,7 +24,6 @@ namespace {
 
 constexpr std::size_t most_files = 8;      // in one message
 constexpr std::size_t most_payload = 512;  // of any message that a server sends
-constexpr std::uint64_t most_inflight = 64 << 20;
 constexpr std::uint64_t wanted =
     protocol_mq | protocol_reply_ack | protocol_backend_channel | protocol_config | protocol_inflight;
 
@@ -154,8 +153,8 @@ InflightArea VhostUserClient::get_inflight(std::uint16_t queues, std::uint16_t q
   Message answer = ask(Request::get_inflight, bytes_of(wish), sizeof wish);
   InflightPlace got;
   std::memcpy(&got, answer.payload.data(), sizeof got);
-  if (answer.files.size() != 1 || got.bytes == 0 || got.bytes > most_inflight ||
-      got.file_offset > INT64_MAX - most_inflight)
+  if (answer.files.size() != 1 || got.bytes == 0 || got.bytes > InflightArea::most_bytes ||
+      got.file_offset > INT64_MAX - InflightArea::most_bytes)
     fail("it gives no place for requests in flight");
   return {std::move(answer.files.front()), got.bytes, got.file_offset, queues, queue_size};
 }

@@ -27,6 +27,8 @@ class VhostUserError : public std::runtime_error {
 // Where a server notes the requests it has taken and not answered, so that its successor finds them. The
 // file is shared with the server; nothing in it is used here.
 struct InflightArea {
+  static constexpr std::uint64_t most_bytes = 16 << 20;
+
   Fd file;
   std::uint64_t bytes = 0;
   std::uint64_t offset = 0;  // in the file

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/vhost_user/vhost_user_service.h"
 
+#include <poll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <thread>
 #include <utility>
 
-#include "devices/vhost_user/ring_order.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -17,8 +16,10 @@ namespace {
 
 constexpr std::chrono::milliseconds shortest_delay{100};
 constexpr std::chrono::milliseconds longest_delay{1000};
-constexpr std::chrono::microseconds drain_poll{100};
+constexpr timespec drain_poll{.tv_sec = 0, .tv_nsec = 100'000};
 constexpr unsigned most_messages = 20;
+constexpr const char* untracked =
+    "it is not known which requests were in flight at a server that kept no list";
 
 Fd make_timer() {
   Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
@@ -28,7 +29,8 @@ Fd make_timer() {
 
 }  // namespace
 
-CallRelay::CallRelay(EventLoop& loop, virtio::VirtQueue& queue) : loop_(loop), queue_(queue) {
+CallRelay::CallRelay(EventLoop& loop, virtio::VirtQueue& queue, const GuestMemory& memory)
+    : loop_(loop), queue_(queue), watch_(memory, queue.layout()) {
   loop_.watch(call_.fd(), EventLoop::Interest::readable, [this] { deliver(); });
 }
 
@@ -37,11 +39,17 @@ CallRelay::~CallRelay() {
 }
 
 void CallRelay::deliver() {
-  if (call_.drain()) queue_.relay_interrupt();
+  if (call_.drain()) relay();
 }
 
 void CallRelay::raise() {
   call_.drain();
+  relay();
+}
+
+// The watch first, while the driver does not yet know and goes on.
+void CallRelay::relay() {
+  watch_.look();
   queue_.relay_interrupt();
 }
 
@@ -54,16 +62,17 @@ VhostUserService::VhostUserService(VhostUserServer& server, Device device,
       delay_(shortest_delay),
       thread_("vhost-user") {
   thread_.call([&] {
+    std::vector<Ring> rings;  // a failure ends the relays here, while their loop lives
     for (virtio::ActiveQueue& each : queues) {
-      auto relay = std::make_unique<CallRelay>(thread_.loop(), *each.queue);
-      const std::uint16_t first = each.queue->next_available();
-      rings_.push_back({std::move(each), first, std::move(relay)});
+      auto relay = std::make_unique<CallRelay>(thread_.loop(), *each.queue, server_.memory);
+      rings.push_back({std::move(each), std::move(relay)});
     }
     thread_.loop().watch(timer_.get(), EventLoop::Interest::readable, [this] {
       set_timer({});
       guarded([this] { connect(); });
     });
     thread_.loop().post([this] { guarded([this] { connect(); }); });
+    rings_ = std::move(rings);
   });
 }
 
@@ -100,7 +109,8 @@ void VhostUserService::connect() {
 }
 
 void VhostUserService::establish() {
-  server_.client->set_patience({server_.patience, stop_.fd()});
+  // From here on its patience alone ends a wait: a server that is well must not look like one that died.
+  server_.client->set_patience({server_.patience});
   start_rings();
   if (ended_) return;
   connected_ = true;
@@ -110,9 +120,12 @@ void VhostUserService::establish() {
     server_.reconnections.add();
     say("the server is back");
   }
-  // What was offered while nobody looked, and what a server that is gone had been told of.
+  kick();  // for what was offered while nobody looked, and what a server that is gone had been told of
+}
+
+void VhostUserService::kick() const {
+  const std::uint64_t one = 1;
   for (const Ring& ring : rings_) {
-    const std::uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = ::write(ring.active.kick_fd, &one, sizeof one);
   }
 }
@@ -124,13 +137,10 @@ void VhostUserService::start_rings() {
     throw VhostUserError("it does not keep a list of requests in flight, as the one before did");
   for (const Ring& ring : rings_) {
     if (!begun_) continue;
-    virtio::VirtQueue& queue = *ring.active.queue;
     ring.relay->raise();
-    queue.take_over();
-    if (!server_.inflight && !answered_in_order(server_.memory, queue.layout(), ring.first))
-      return give_up(
-          "the server has answered out of order and kept no list of requests in flight before it was lost");
+    ring.active.queue->take_over();
   }
+  if (begun_ && !server_.inflight && !put_back()) return give_up(untracked);
   client.set_features(device_.features);
   client.share(server_.memory);
   if (client.tracks_inflight()) prepare_inflight();
@@ -207,12 +217,12 @@ std::vector<virtio::ActiveQueue> VhostUserService::stop() {
     if (std::exchange(stopped_, true)) return;
     unwatch();
     thread_.loop().unwatch(timer_.get());
-    stop_.drain();
     const bool quiet = !begun_ ? !server_.inflight : take_rings_back();
     if (quiet)
       server_.inflight.reset();
     else
       server_.client.reset();
+    const bool lost = !quiet && !server_.inflight && !put_back();
     for (Ring& ring : rings_) {
       if (quiet)
         ring.relay->deliver();
@@ -220,11 +230,9 @@ std::vector<virtio::ActiveQueue> VhostUserService::stop() {
         ring.relay->raise();
       ring.relay.reset();
       if (begun_) ring.active.queue->take_over();
-      if (!quiet && !server_.inflight && !ended_ &&
-          !answered_in_order(server_.memory, ring.active.queue->layout(), ring.first))
-        give_up("requests were in flight of which a later one was answered before");
       queues.push_back(std::move(ring.active));
     }
+    if (lost && !ended_) give_up(untracked);
     rings_.clear();
     ended_ = true;
     connected_ = false;
@@ -241,6 +249,7 @@ bool VhostUserService::take_rings_back() {
   if (broken) return false;
   if (!connected_) return drained();
   const Clock::time_point end = Clock::now() + server_.patience;
+  kick();  // for what the driver has offered and not told of: it may not run until this is over
   try {
     if (!wait_until([this] { return drained(); }, end)) return false;
     bool all = true;
@@ -254,6 +263,10 @@ bool VhostUserService::take_rings_back() {
   }
 }
 
+bool VhostUserService::put_back() {
+  return std::all_of(rings_.begin(), rings_.end(), [](Ring& ring) { return ring.relay->watch().put_back(); });
+}
+
 bool VhostUserService::drained() const {
   return std::all_of(rings_.begin(), rings_.end(), [](const Ring& ring) {
     return ring.active.queue->used_index() == ring.active.queue->offered_index();
@@ -263,7 +276,8 @@ bool VhostUserService::drained() const {
 bool VhostUserService::wait_until(const std::function<bool()>& condition, Clock::time_point end) const {
   while (!condition()) {
     if (Clock::now() >= end) return false;
-    std::this_thread::sleep_for(drain_poll);
+    pollfd socket{.fd = server_.client->fd(), .events = POLLIN, .revents = 0};
+    if (::ppoll(&socket, 1, &drain_poll, nullptr) > 0) return condition();  // the server is gone
   }
   return true;
 }

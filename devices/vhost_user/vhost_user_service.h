@@ -16,6 +16,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/memory/guest_memory.h"
+#include "vmm/virtio/ring_watch.h"
 #include "vmm/virtio/virtio_device.h"
 
 namespace hum {
@@ -24,7 +25,7 @@ namespace hum {
 // signals an eventfd, and a thread that watches it raises the queue's interrupt. Belongs to that thread.
 class CallRelay {
  public:
-  CallRelay(EventLoop& loop, virtio::VirtQueue& queue);
+  CallRelay(EventLoop& loop, virtio::VirtQueue& queue, const GuestMemory& memory);
   ~CallRelay();
   CallRelay(const CallRelay&) = delete;
   CallRelay& operator=(const CallRelay&) = delete;
@@ -33,10 +34,14 @@ class CallRelay {
   void deliver();  // if it was signalled
   // Whether it was signalled or not, for a server that may have died before it did.
   void raise();
+  virtio::RingWatch& watch() { return watch_; }
 
  private:
+  void relay();
+
   EventLoop& loop_;
   virtio::VirtQueue& queue_;
+  virtio::RingWatch watch_;
   EventFd call_;
 };
 
@@ -58,8 +63,9 @@ struct VhostUserServer {
 // The queues of one activation, in the hands of a vhost-user server, and the thread that keeps them there: it
 // delivers interrupts and connects again when the server is gone, for as long as that takes. Meanwhile the
 // guest's requests wait in their rings, and those the server had taken are taken again by its successor: from
-// the list of requests in flight that the server keeps in shared memory, or, of a server that keeps none,
-// from the used index on. A device makes a service in activate and ends it in suspend.
+// the list of requests in flight that the server keeps in shared memory, or, where it keeps none, as
+// RingWatch has seen them; where that does not know, the driver has to reset. A device makes a service in
+// activate and ends it in suspend.
 class VhostUserService {
  public:
   struct Device {
@@ -91,7 +97,6 @@ class VhostUserService {
   using Clock = std::chrono::steady_clock;
   struct Ring {
     virtio::ActiveQueue active;
-    std::uint16_t first;  // where it began
     std::unique_ptr<CallRelay> relay;
   };
 
@@ -104,8 +109,10 @@ class VhostUserService {
   void unwatch();
   void lose(const std::string& reason);
   void say(const std::string& text);
+  void kick() const;
   void set_timer(std::chrono::milliseconds delay);
   bool take_rings_back();
+  bool put_back();
   bool drained() const;
   bool wait_until(const std::function<bool()>& condition, Clock::time_point end) const;
   void give_up(const std::string& reason);

@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "devices/block/big_endian.h"
+#include "devices/block/printable.h"
 #include "devices/block/qcow2_header.h"
 #include "devices/block/raw_file.h"
 #include "tools/hum/disk/common.h"

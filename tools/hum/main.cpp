@@ -49,7 +49,7 @@ int dispatch(std::vector<std::string> arguments) {
       *app.add_subcommand("run", "Boot a VM in the foreground: hum run [OPTIONS] [-- CMD...]"), run);
   hum::TestCommand test(*app.add_subcommand("test", "Run guest test images and tell how each ended"), code);
   hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
-  hum::DiskCommand disk(*app.add_subcommand("disk", "Make and describe disk images"), code);
+  hum::DiskCommand disk(*app.add_subcommand("disk", "Make, check, convert and resize disk images"), code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
                               code);
   hum::add_probe_command(

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -42,7 +43,11 @@ void EventFd::signal() const {
 
 bool EventFd::drain() const {
   std::uint64_t count = 0;
-  return ::read(fd_.get(), &count, sizeof count) == sizeof count;
+  const iovec part{&count, sizeof count};
+  // Another process that has the eventfd may have made it a blocking one.
+  ssize_t got = ::preadv2(fd_.get(), &part, 1, -1, RWF_NOWAIT);
+  if (got < 0 && errno == EOPNOTSUPP) got = ::read(fd_.get(), &count, sizeof count);
+  return got == sizeof count;
 }
 
 bool EventFd::pending() const {

@@ -129,6 +129,15 @@ TEST_CASE("an eventfd is pending from a signal to a drain, however many signals 
   CHECK_FALSE(event.drain());
 }
 
+TEST_CASE("a drain does not wait, not even if whoever shares the eventfd has made it a blocking one") {
+  const EventFd event;
+  REQUIRE(::fcntl(event.fd(), F_SETFL, 0) == 0);
+  CHECK_FALSE(event.drain());
+  event.signal();
+  CHECK(event.drain());
+  CHECK_FALSE(event.drain());
+}
+
 TEST_CASE("a signal to an eventfd whose counter is full neither blocks nor gets lost") {
   const EventFd event;
   const std::uint64_t most = UINT64_MAX - 1;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/memory/guest_memory.h"
 
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
 #include <sys/mman.h>
@@ -33,6 +34,20 @@ std::string describe(GuestAddress address, std::uint64_t size) {
 constexpr std::uint64_t huge_page = 2 << 20;
 constexpr std::uint64_t small_pages = 4 << 20;
 
+// A file of that size for good: a process that shares it could otherwise cut it off under our mapping, and
+// the next access would be SIGBUS. Invalid with errno.
+Fd make_memfd(std::uint64_t size, bool hugepages) {
+  const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugepages ? MFD_HUGETLB | MFD_HUGE_2MB : 0u);
+  Fd file(::memfd_create("guest-memory", flags));
+  if (!file || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0 ||
+      ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    const int error = errno;
+    file.reset();
+    errno = error;
+  }
+  return file;
+}
+
 // Maps at a multiple of a huge page, so that the guest's large pages can be the host's too. Null with errno.
 std::byte* map_aligned(std::uint64_t size, int flags, int fd) {
   void* const reserved =
@@ -61,9 +76,8 @@ GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backi
                         : "give the guest less memory or free some";
   int flags = MAP_NORESERVE;
   if (backing.shared) {
-    memfd_ = Fd(
-        ::memfd_create("guest-memory", MFD_CLOEXEC | (backing.hugepages ? MFD_HUGETLB | MFD_HUGE_2MB : 0u)));
-    if (!memfd_ || ::ftruncate(memfd_.get(), static_cast<off_t>(size_)) != 0)
+    memfd_ = make_memfd(size_, backing.hugepages);
+    if (!memfd_)
       throw HostError(errno, "create a memfd of " + std::to_string(size_ >> 20) + " MiB for guest memory",
                       fix);
     flags |= MAP_SHARED;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/memory/guest_memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <string>
 
@@ -225,6 +227,16 @@ TEST_CASE("shared memory is one file that another mapping sees") {
   seen = 0xbeef;
   REQUIRE(::pwrite(region.fd, &seen, sizeof seen, static_cast<off_t>(region.fd_offset)) == sizeof seen);
   CHECK(memory.read<std::uint32_t>(last) == 0xbeef);
+}
+
+TEST_CASE("the file of shared memory keeps its size, whoever has it") {
+  const GuestMemory memory(layout, {.shared = true});
+  const int fd = memory.regions().front().fd;
+  for (const off_t size : {off_t{0}, static_cast<off_t>(memory.size() + 4096)}) {
+    CHECK(::ftruncate(fd, size) == -1);
+    CHECK(errno == EPERM);
+  }
+  CHECK(::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == -1);
 }
 
 TEST_CASE("memory that the host cannot give is the host's error, with the fix") {

@@ -70,7 +70,10 @@ int DiskCheck::run() const {
   const Qcow2Header header = read_qcow2_header("path", path_, *file);
   Qcow2Check check("path", path_, *file, header);
   Qcow2Findings before = check.run();
-  if (!repair_.empty()) expect_ok(check.repair(repair_ == "all"), "repaired", path_);
+  if (!repair_.empty())
+    expect_ok(check.repair(repair_ == "all"),
+              {"repair '" + path_ + "'", "path", path_, "its uses cannot be counted in an image of its kind",
+               "convert it to a new image ('hum disk convert')"});
   const Qcow2Findings& after = check.findings();
   if (after.count(Kind::unreadable) != 0) throw HostError(EIO, "read the tables of '" + path_ + "'");
   if (json_) {

@@ -25,8 +25,11 @@ int DiskCommit::run() const {
   const auto overlay =
       open_for_commit("", {.path = path_, .format = ImageFormat::qcow2, .any_backing = any_backing_}, log);
   const auto engine = make_block_engine(BlockEngineKind::automatic, 64);
-  const bool done = work.run(
-      path_, [&](const CopyProgress& progress) { return commit_image(*overlay, *engine, progress); });
+  const bool done =
+      work.run({"commit '" + path_ + "' to its backing image", "path", path_,
+                "its backing image is smaller and cannot grow to its size",
+                "convert the overlay to a new image ('hum disk convert')"},
+               [&](const CopyProgress& progress) { return commit_image(*overlay, *engine, progress); });
   return done ? 0 : work.exit_code();
 }
 

@@ -40,47 +40,49 @@ std::string with_bytes(std::uint64_t size) {
   return shown + (shown == std::to_string(size) ? " bytes" : " (" + std::to_string(size) + " bytes)");
 }
 
-// An image may come from anywhere: nothing in it reaches a terminal but what can be seen.
-std::string printable(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
-  return text;
-}
-
 void print_json(const nlohmann::ordered_json& json) {
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 
-void expect_ok(BlockResult result, const std::string& what, const std::string& path) {
+void expect_ok(BlockResult result, const Tried& tried) {
   switch (result) {
     case BlockResult::ok:
       return;
     case BlockResult::unsupported:
-      throw ConfigError("path", path,
-                        "cannot be " + what + ": its format or its file system has no such thing");
+      throw ConfigError(tried.key, tried.value, tried.unsupported, tried.fix);
     case BlockResult::no_space:
-      throw HostError(ENOSPC, what + " '" + path + "'");
+      throw HostError(ENOSPC, tried.what, "make room on its file system");
     case BlockResult::io_error:
-      throw HostError(EIO, what + " '" + path + "'");
+      throw HostError(EIO, tried.what, "see the host's log, and for qcow2 'hum disk check'");
   }
 }
 
 LongWork::LongWork(std::string name) : name_(std::move(name)), terminal_(::isatty(STDERR_FILENO) == 1) {
   ::sigemptyset(&stops_);
-  for (const int each : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&stops_, each);
+  // What is ignored from the start (nohup) stays so.
+  for (const int each : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction now{};
+    ::sigaction(each, nullptr, &now);
+    if (now.sa_handler != SIG_IGN) ::sigaddset(&stops_, each);
+  }
   ::pthread_sigmask(SIG_BLOCK, &stops_, &before_);
 }
 
 LongWork::~LongWork() {
   clear();
+  // What came too late to stop anything must not end the program now: the work is complete.
+  const timespec at_once{};
+  while (::sigtimedwait(&stops_, nullptr, &at_once) > 0) {
+  }
   ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
-bool LongWork::run(const std::string& path, const std::function<CopyResult(const CopyProgress&)>& work) {
+bool LongWork::run(const Tried& tried, const std::function<CopyResult(const CopyProgress&)>& work) {
   const CopyResult result =
       work([this](std::uint64_t done, std::uint64_t whole) { return progress(done, whole); });
   clear();
   if (!result) return false;
-  expect_ok(*result, name_, path);
+  expect_ok(*result, tried);
   return true;
 }
 

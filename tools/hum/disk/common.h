@@ -22,12 +22,20 @@ ImageFormat parse_format(const std::string& text);
 
 // "10G (10737418240 bytes)"
 std::string with_bytes(std::uint64_t size);
-// An image may come from anywhere: nothing in it reaches a terminal but what can be seen.
-std::string printable(std::string text);
 void print_json(const nlohmann::ordered_json& json);
 
-// Throws for what is not ok: "cannot VERB 'PATH'".
-void expect_ok(BlockResult result, const std::string& what, const std::string& path);
+// For messages.
+struct Tried {
+  std::string what;  // "read 'PATH'"
+  // Where it cannot be done at all: what was given, why, and what to do.
+  std::string key;
+  std::string value;
+  std::string unsupported;
+  std::string fix;
+};
+
+// Throws for what is not ok: "cannot WHAT", or "KEY 'VALUE': UNSUPPORTED; FIX".
+void expect_ok(BlockResult result, const Tried& tried);
 
 // Long work: while it lives Ctrl-C, SIGTERM and SIGHUP are not delivered but stop the work, and a line on the
 // terminal, if standard error is one, says how far it is. Make it before threads.
@@ -40,7 +48,7 @@ class LongWork {
   LongWork& operator=(const LongWork&) = delete;
 
   // Runs it. True: it is done. False: a signal has stopped it. Throws like expect_ok.
-  bool run(const std::string& path, const std::function<CopyResult(const CopyProgress&)>& work);
+  bool run(const Tried& tried, const std::function<CopyResult(const CopyProgress&)>& work);
   // Of the signal that has stopped it.
   int exit_code() const;
 

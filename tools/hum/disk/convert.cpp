@@ -91,9 +91,11 @@ int DiskConvert::run() const {
   NewFile file("target", target_);
   std::uint64_t unit = raw_unit;
   if (to_ == "raw") {
-    if (header.virtual_size > INT64_MAX ||
-        ::ftruncate(file.fd(), static_cast<off_t>(header.virtual_size)) != 0)
-      throw HostError(EFBIG, "make '" + target_ + "' of " + with_bytes(header.virtual_size));
+    const bool possible = header.virtual_size <= INT64_MAX;
+    if (!possible || ::ftruncate(file.fd(), static_cast<off_t>(header.virtual_size)) != 0) {
+      const int error = possible ? errno : EFBIG;
+      throw HostError(error, "make '" + target_ + "' of " + with_bytes(header.virtual_size));
+    }
   } else {
     write_new_qcow2("target", target_, *RawFile::open("target", file.temporary_path(), false), header);
     unit = header.cluster_size();
@@ -101,7 +103,10 @@ int DiskConvert::run() const {
   const auto target = open_image(
       "", {.path = file.temporary_path(), .format = parse_format(to_), .any_backing = any_backing_}, log);
   const auto engine = make_block_engine(BlockEngineKind::automatic, 64);
-  const bool done = work.run(target_, [&](const CopyProgress& progress) {
+  const Tried tried{"copy '" + source_ + "' to '" + target_ + "'", "target", target_,
+                    "its file system has no files of " + with_bytes(header.virtual_size),
+                    "give a target on another file system, or --to qcow2"};
+  const bool done = work.run(tried, [&](const CopyProgress& progress) {
     if (compress_) return copy_compressed(*source, dynamic_cast<Qcow2Image&>(*target), *engine, progress);
     if (!backing_.empty()) return copy_differences(*source, *target, *engine, unit, progress);
     return copy_image(*source, *target, *engine, unit, progress);

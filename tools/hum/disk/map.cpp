@@ -76,7 +76,8 @@ void DiskMap::run() const {
   std::uint64_t start = 0;
   for (std::uint64_t at = 0; at < image->size();) {
     BlockExtent extent;
-    expect_ok(image->find_extent(at, image->size() - at, extent), "read", path_);
+    expect_ok(image->find_extent(at, image->size() - at, extent),
+              {"read '" + path_ + "'", "path", path_, "cannot be mapped", "use 'hum disk info'"});
     at += extent.size;
     if (last.size != 0 && continues(last, extent)) {
       last.size += extent.size;

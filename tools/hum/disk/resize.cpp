@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
 
 #include "devices/block/block_engines.h"
+#include "devices/block/qcow2_format.h"
 #include "tools/hum/disk/common.h"
 #include "tools/hum/disk/verbs.h"
 #include "vmm/base/errors.h"
@@ -18,6 +21,17 @@ void check_snapshots(const std::string& path, const Qcow2Header& header, bool sh
   if (header.version < 3)
     throw ConfigError("path", path, "has snapshots and is of version 2, where they have no size of their own",
                       "convert the disk to a new image");
+}
+
+// Its L1 table has an end.
+void check_size(const std::string& given, const Qcow2Header& header, std::uint64_t size) {
+  const std::uint64_t cluster = header.cluster_size();
+  const std::uint64_t most = std::min(qcow2_most_l1_size / 8 * (cluster / 8) * cluster, qcow2_largest_file);
+  if (size > most)
+    throw ConfigError(
+        "size", given,
+        "this image's disk can have up to " + with_bytes(most) + " with clusters of " + with_bytes(cluster),
+        "give a smaller size, or convert it with a larger --cluster-size");
 }
 
 }  // namespace
@@ -55,10 +69,17 @@ void DiskResize::run() const {
   if (shrinks && !shrink_)
     throw ConfigError("size", size_, "is less than the disk has, " + with_bytes(image->size()),
                       "add --shrink if what is behind may be lost");
-  if (auto* const qcow2 = dynamic_cast<Qcow2Image*>(image.get()))
+  if (std::filesystem::is_block_file(path_) && format == ImageFormat::raw && size != image->size())
+    throw ConfigError("path", path_, "is a block device, which keeps its size", "give an image file");
+  if (auto* const qcow2 = dynamic_cast<Qcow2Image*>(image.get())) {
     check_snapshots(path_, qcow2->header(), shrinks);
+    check_size(size_, qcow2->header(), size);
+  }
   const auto engine = make_block_engine(BlockEngineKind::automatic, 8);
-  expect_ok(image->resize(*engine, size), "resized", path_);
+  expect_ok(image->resize(*engine, size),
+            {"resize '" + path_ + "' to " + with_bytes(size), "size", size_,
+             "this image cannot have " + with_bytes(size),
+             "give a size that its file system has files for, or convert it to a new qcow2 image"});
 }
 
 }  // namespace hum
