@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_testing.h"
 #include "vmm/base/errors.h"
 
