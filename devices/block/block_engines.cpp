@@ -1,25 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/block/block_engines.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <iterator>
 
 #include "devices/block/thread_engine.h"
 #include "devices/block/uring_engine.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
-
-bool BlockEngine::wait(int fd) {
-  submit();
-  pollfd entries[] = {{fd, POLLIN, 0}, {ready_fd(), POLLIN, 0}};
-  ::poll(entries, std::size(entries), -1);
-  reap();
-  return entries[0].revents != 0;
-}
 
 bool has_io_uring() {
   return UringEngine::create(1) != nullptr;

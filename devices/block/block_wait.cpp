@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/block/block_wait.h"
 
+#include <poll.h>
+
+#include <iterator>
 #include <optional>
 
 namespace hum {
@@ -40,6 +43,14 @@ BlockResult transfer(BlockBackend& image, BlockEngine& engine, Kind kind, std::u
 }
 
 }  // namespace
+
+bool BlockEngine::wait(int fd) {
+  submit();
+  pollfd entries[] = {{fd, POLLIN, 0}, {ready_fd(), POLLIN, 0}};
+  ::poll(entries, std::size(entries), -1);
+  reap();
+  return entries[0].revents != 0;
+}
 
 BlockResult read_now(BlockBackend& image, BlockEngine& engine, std::uint64_t offset,
                      std::span<std::byte> data) {

@@ -165,11 +165,12 @@ void VhostUserBlock::fields(StateVisitor& visitor) {
   visitor.same("capacity", config_.capacity);
   visitor.same("features", offered_);
   visitor.flag("writeback", chosen_writeback_);
-  if (!visitor.reading())
+  if (!visitor.reading()) {
     saved_inflight_ = server_.inflight ? server_.inflight->content() : std::vector<std::byte>();
+    saved_entries_ = server_.inflight ? server_.inflight->queue_size : std::uint16_t{0};
+  }
   const auto content = visitor.list("inflight", saved_inflight_, InflightArea::most_bytes);
-  std::uint16_t entries = server_.inflight ? server_.inflight->queue_size : std::uint16_t{0};
-  entries = visitor.number("inflight-entries", entries, queue_sizes_.front());
+  const std::uint16_t entries = visitor.number("inflight-entries", saved_entries_, queue_sizes_.front());
   visitor.require(content.empty() == (entries == 0), "inflight", "has no size");
   visitor.afterwards([this, entries] {
     server_.inflight.reset();

@@ -62,6 +62,7 @@ class VhostUserBlock final : public virtio::VirtioDevice {
   bool chosen_writeback_ = false;  // by the driver, and before that by the server
   bool first_writeback_ = false;
   std::vector<std::byte> saved_inflight_;  // of a state
+  std::uint16_t saved_entries_ = 0;
   std::unique_ptr<VhostUserService> service_;
 };
 
