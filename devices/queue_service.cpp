@@ -193,9 +193,8 @@ bool QueueService::ask_for_kicks() {
 }
 
 PollWindow& QueueService::window() {
-  const bool busy = std::any_of(served_.begin(), served_.end(), [](const Served& each) {
-    return each.queue->next_available() != each.queue->next_used();
-  });
+  const bool busy = std::any_of(served_.begin(), served_.end(),
+                                [](const Served& each) { return each.queue->with_device() != 0; });
   return busy ? busy_window_ : idle_window_;
 }
 
