@@ -110,7 +110,7 @@ TEST_CASE("a full queue does not keep another one waiting") {
 
 TEST_CASE("a ring that breaks just before the thread sleeps ends the service, and a reset mends it") {
   Bench bench;
-  std::atomic<bool> breaks = true;
+  std::atomic<bool> breaks = false;  // the thread looks from its start on: the ring is ours until this is set
   bench.device.poll = std::chrono::seconds(10);
   bench.device.look = [&] {
     if (breaks.exchange(false)) bench.break_ring(0);
@@ -118,6 +118,7 @@ TEST_CASE("a ring that breaks just before the thread sleeps ends the service, an
   };
   bench.driver.activate(0);
   bench.driver.queue(0).add({{bench.buffer, 64}});
+  breaks = true;
   bench.driver.kick(0);
   REQUIRE(wait_for(bench.driver.events().broken));
   bench.driver.reset();
