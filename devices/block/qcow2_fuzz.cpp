@@ -15,6 +15,7 @@ namespace {
 
 using namespace hum;
 using hum::testing::FileState;
+using hum::testing::FinishingEngine;
 using hum::testing::LateFile;
 using hum::testing::MemoryImageFile;
 using hum::testing::NoEngine;
@@ -78,6 +79,16 @@ std::unique_ptr<Qcow2Image> open(FileState& file, bool read_only) {
                                       Qcow2Image::Settings{"image", read_only, 0}, log);
 }
 
+// A check, a repair, and another check: what the repair says it left is what is there.
+void repair(FileState& state, bool all) {
+  LateFile file(state);
+  Qcow2Check check("disk.path", "image", file, read_qcow2_header("disk.path", "image", file));
+  check.run();
+  if (check.repair(all) != BlockResult::ok) return;
+  Qcow2Check again("disk.path", "image", file, read_qcow2_header("disk.path", "image", file));
+  if (again.run().counts != check.findings().counts) std::abort();
+}
+
 // With data, so that there are tables of each kind.
 std::vector<std::byte> image_with_data(unsigned cluster_bits) {
   MemoryImageFile empty;
@@ -111,9 +122,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     store_be(std::span(file.bytes).subspan(at, width), input.number(width));
   }
   try {
+    if (input.number(1) % 4 == 0) repair(file, input.number(1) % 2 == 0);
     const auto image = open(file, read_only);
     if (image->size() > disk_size * 64) return 0;
     use(*image, file, input);
+    if (input.number(1) % 4 == 0) {
+      FinishingEngine engine({&file});
+      image->resize(engine, input.number(2) % (disk_size / 128) * 512);
+      use(*image, file, input);
+    }
   } catch (const ConfigError&) {
   } catch (const HostError&) {
   }
