@@ -41,6 +41,18 @@ bool is_zero(std::span<const std::byte> bytes) {
          (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
+CopyResult of_source(BlockResult result) {
+  return CopyOutcome{result, true};
+}
+
+CopyResult of_target(BlockResult result) {
+  return CopyOutcome{result, false};
+}
+
+CopyResult flushed(BlockBackend& target, BlockEngine& engine) {
+  return of_target(flush_now(target, engine));
+}
+
 struct Range {
   std::uint64_t begin;
   std::uint64_t end;
@@ -98,10 +110,10 @@ class Copy {
       while (!ready_.empty()) {
         Lane& lane = *ready_.front();
         ready_.pop_front();
-        if (lane.outcome != BlockResult::ok) result_ = lane.outcome;
+        if (lane.outcome != BlockResult::ok) outcome_ = {lane.outcome, lane.kind == Kind::read};
         // Also while nothing is under way: what is decompressed is there at once.
         go_on = go_on && progress(content_.done(), source_.size());
-        if (result_ == BlockResult::ok && go_on) step(lane);
+        if (outcome_.result == BlockResult::ok && go_on) step(lane);
       }
       if (under_way_ == 0) break;
       engine_.submit();
@@ -113,9 +125,9 @@ class Copy {
       }
       go_on = go_on && progress(content_.done(), source_.size());
     }
-    if (result_ != BlockResult::ok) return result_;
+    if (outcome_.result != BlockResult::ok) return outcome_;
     if (!go_on) return std::nullopt;
-    return flush_now(target_, engine_);
+    return flushed(target_, engine_);
   }
 
  private:
@@ -138,7 +150,7 @@ class Copy {
   void step(Lane& lane) {
     if (write_next(lane)) return;
     if (const BlockResult result = content_.next(lane.range); result != BlockResult::ok) {
-      result_ = result;
+      outcome_ = {result, true};
       return;
     }
     if (lane.range.begin == lane.range.end) return;
@@ -180,7 +192,7 @@ class Copy {
   std::array<std::unique_ptr<Lane>, lanes> lanes_;
   std::deque<Lane*> ready_;
   std::size_t under_way_ = 0;
-  BlockResult result_ = BlockResult::ok;
+  CopyOutcome outcome_;
 };
 
 }  // namespace
@@ -199,17 +211,18 @@ CopyResult copy_differences(BlockBackend& source, BlockBackend& target, BlockEng
     const std::uint64_t size = std::min(chunk_size, source.size() - at);
     const std::span<std::byte> from(wanted.get(), size);
     const std::span<std::byte> to(there.get(), size);
-    BlockResult result = read_now(source, engine, at, from);
-    if (result == BlockResult::ok) result = read_now(target, engine, at, to);
+    if (const BlockResult result = read_now(source, engine, at, from); result != BlockResult::ok)
+      return of_source(result);
+    BlockResult result = read_now(target, engine, at, to);
     for (std::uint64_t begin = 0; result == BlockResult::ok && begin < size; begin += unit) {
       const std::uint64_t here = std::min(unit, size - begin);
       if (std::memcmp(from.data() + begin, to.data() + begin, here) != 0)
         result = write_now(target, engine, at + begin, from.subspan(begin, here));
     }
-    if (result != BlockResult::ok) return result;
+    if (result != BlockResult::ok) return of_target(result);
     at += size;
   }
-  return flush_now(target, engine);
+  return flushed(target, engine);
 }
 
 CopyResult copy_compressed(BlockBackend& source, Qcow2Image& target, BlockEngine& engine,
@@ -228,7 +241,7 @@ CopyResult copy_compressed(BlockBackend& source, Qcow2Image& target, BlockEngine
     BlockResult result = source.find_extent(at, size, extent);
     if (result == BlockResult::ok && extent.zero && extent.size == size) continue;
     if (result == BlockResult::ok) result = read_now(source, engine, at, bytes.first(size));
-    if (result != BlockResult::ok) return result;
+    if (result != BlockResult::ok) return of_source(result);
 
     struct Compressed {
       bool zero = false;
@@ -254,39 +267,43 @@ CopyResult copy_compressed(BlockBackend& source, Qcow2Image& target, BlockEngine
                    ? write_now(target, engine, offset,
                                bytes.subspan(i * cluster, std::min(cluster, source.size() - offset)))
                    : target.add_compressed(offset, done[i].content);
-      if (result != BlockResult::ok) return result;
+      if (result != BlockResult::ok) return of_target(result);
     }
   }
-  return flush_now(target, engine);
+  return flushed(target, engine);
 }
 
 CopyResult commit_image(Qcow2Image& overlay, BlockEngine& engine, const CopyProgress& progress) {
   BlockBackend& base = *overlay.backing();
   if (base.size() < overlay.size()) {
     if (const BlockResult result = base.resize(engine, overlay.size()); result != BlockResult::ok)
-      return result;
+      return of_target(result);
   }
   const Memory memory = allocate(chunk_size);
   for (std::uint64_t at = 0; at < overlay.size();) {
     if (!progress(at, overlay.size())) return std::nullopt;
     BlockExtent extent;
-    BlockResult result = overlay.find_extent(at, overlay.size() - at, extent);
-    if (result == BlockResult::ok && extent.depth == 0 && extent.present) {
+    if (const BlockResult result = overlay.find_extent(at, overlay.size() - at, extent);
+        result != BlockResult::ok)
+      return of_source(result);
+    BlockResult result = BlockResult::ok;
+    if (extent.depth == 0 && extent.present) {
       extent.size = std::min(extent.size, chunk_size);
       const std::span<std::byte> bytes(memory.get(), extent.size);
       if (extent.zero) result = forget_now(base, engine, Kind::write_zeroes, at, extent.size);
       // Also where the image below cannot make zeroes in another way.
       if (!extent.zero || result == BlockResult::unsupported) {
         result = read_now(overlay, engine, at, bytes);
-        if (result == BlockResult::ok) result = write_now(base, engine, at, bytes);
+        if (result != BlockResult::ok) return of_source(result);
+        result = write_now(base, engine, at, bytes);
       }
     }
-    if (result != BlockResult::ok) return result;
+    if (result != BlockResult::ok) return of_target(result);
     at += extent.size;
   }
-  if (const BlockResult result = flush_now(base, engine); result != BlockResult::ok) return result;
+  if (const BlockResult result = flush_now(base, engine); result != BlockResult::ok) return of_target(result);
   if (!progress(overlay.size(), overlay.size())) return std::nullopt;
-  return overlay.clear();
+  return of_source(overlay.clear());
 }
 
 }  // namespace hum

@@ -14,8 +14,13 @@ namespace hum {
 // Called now and then with how much of the whole is done, bytes. False: stop.
 using CopyProgress = std::function<bool(std::uint64_t done, std::uint64_t whole)>;
 
-// Nothing: it was stopped. unsupported and the errors are those of an image.
-using CopyResult = std::optional<BlockResult>;
+// unsupported and the errors are those of an image: of the source (the overlay), or of the target.
+struct CopyOutcome {
+  BlockResult result = BlockResult::ok;
+  bool of_source = false;
+};
+// Nothing: it was stopped.
+using CopyResult = std::optional<CopyOutcome>;
 
 // Into an image that reads as zeroes and has room. What reads as zeroes is not written; unit is the smallest
 // piece that target can leave out, a power of two, bytes.

@@ -207,7 +207,7 @@ TEST_CASE("after a loss of power while an overlay is committed its disk has all 
     {
       const auto image = open_both(base, over);
       FinishingEngine engine({&base, &over});
-      REQUIRE(commit_image(*image, engine, [](auto, auto) { return true; }) == BlockResult::ok);
+      REQUIRE(commit_image(*image, engine, [](auto, auto) { return true; })->result == BlockResult::ok);
     }
     REQUIRE(leaked_clusters(over.bytes) == 0u);
     REQUIRE(leaked_clusters(base.bytes) == 0u);

@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "devices/block/printable.h"
 #include "devices/block/qcow2_header.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/printable.h"
 
 namespace hum {
 namespace {

@@ -14,6 +14,7 @@
 #include "devices/block/testing.h"
 #include "devices/virtio_testing.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -27,23 +28,10 @@ using testing::perform;
 using testing::TestOperation;
 
 // A folder for images, removed at the end.
-class Folder {
- public:
-  Folder() {
-    path_ = (fs::temp_directory_path() / "hum-images-XXXXXX").string();
-    REQUIRE(::mkdtemp(path_.data()) != nullptr);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+struct Folder : testing::TemporaryFolder {
   bool run(const std::string& command) const {
-    return std::system(("cd '" + path_ + "' && { " + command + "; } >log 2>&1").c_str()) == 0;
+    return std::system(("cd '" + path() + "' && { " + command + "; } >log 2>&1").c_str()) == 0;
   }
-
- private:
-  std::string path_;
 };
 
 bool has_qemu_img() {

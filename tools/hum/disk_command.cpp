@@ -14,13 +14,13 @@
 #include <nlohmann/json.hpp>
 
 #include "devices/block/big_endian.h"
-#include "devices/block/printable.h"
 #include "devices/block/qcow2_header.h"
 #include "devices/block/raw_file.h"
 #include "tools/hum/disk/common.h"
 #include "tools/hum/disk/new_file.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
+#include "vmm/base/printable.h"
 
 namespace hum {
 namespace {

@@ -15,6 +15,7 @@
 
 #include "devices/registry.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 #include "vmm/machine/vm.h"
 
@@ -46,15 +47,6 @@ std::string read_file(const std::filesystem::path& path) {
   text << file.rdbuf();
   return text.str();
 }
-
-struct Folder {
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "hum-test-XXXXXX").string();
-    path = ::mkdtemp(pattern.data());
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::filesystem::path path;
-};
 
 std::size_t open_descriptors() {
   return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
@@ -120,10 +112,10 @@ TEST_CASE("a VM whose KVM fails ends within a second, and says where") {
 
 TEST_CASE("a VM that was ended leaves the registers of every vCPU and the names of where they were") {
   if (no_kvm()) return;
-  const Folder folder;
+  const hum::testing::TemporaryFolder folder;
   VmConfig config = config_for("hang");
   config.cpus = 2;
-  config.record = folder.path / "record.json";
+  config.record = folder / "record.json";
   Vm vm(std::move(config), all_devices());
   vm.start();
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -132,7 +124,7 @@ TEST_CASE("a VM that was ended leaves the registers of every vCPU and the names 
   REQUIRE(record.vcpus.size() == 2);
   CHECK(record.vcpus[0].symbol.find("+0x") != std::string::npos);
   CHECK(record.symbol.empty());  // no vCPU failed
-  const auto json = nlohmann::json::parse(read_file(folder.path / "record.json"));
+  const auto json = nlohmann::json::parse(read_file(folder / "record.json"));
   CHECK(json["vcpus"][0]["symbol"] == record.vcpus[0].symbol);
   CHECK(json["vcpus"][1]["id"] == 1);
   CHECK(json["vcpus"][0]["registers"]["rip"].get<std::string>().starts_with("0x"));
@@ -158,22 +150,22 @@ TEST_CASE("a file of symbols that is not there is refused before the VM starts")
 
 TEST_CASE("the record says running from the start and is replaced at the end") {
   if (no_kvm()) return;
-  const Folder folder;
+  const hum::testing::TemporaryFolder folder;
   VmConfig config = config_for("hang");
-  config.record = folder.path / "record.json";
+  config.record = folder / "record.json";
   Vm vm(std::move(config), all_devices());
-  CHECK_FALSE(std::filesystem::exists(folder.path / "record.json"));
+  CHECK_FALSE(std::filesystem::exists(folder / "record.json"));
   vm.start();
-  const auto running = nlohmann::json::parse(read_file(folder.path / "record.json"));
+  const auto running = nlohmann::json::parse(read_file(folder / "record.json"));
   CHECK(running["cause"] == "running");
   CHECK(running["process"]["pid"] == ::getpid());
   CHECK(running["kernel"]["digest"].get<std::string>().size() == 7 + 64);
   vm.end(EndCause::killed);
   vm.wait();
-  const auto ended = nlohmann::json::parse(read_file(folder.path / "record.json"));
+  const auto ended = nlohmann::json::parse(read_file(folder / "record.json"));
   CHECK(ended["cause"] == "killed");
   CHECK(ended["process"] == running["process"]);
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
 }
 
 TEST_CASE("console output reaches a reader that subscribes late") {

@@ -25,6 +25,7 @@
 #include "tools/hum/exit_codes.h"
 #include "tools/hum/run_command.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -237,8 +238,7 @@ TEST_CASE("a signal goes to the command while it runs, and after its end its out
 TEST_CASE("the record tells of the end while output is still being delivered") {
   if (no_kvm()) return;
   const SessionSignals signals;
-  std::string pattern = (std::filesystem::temp_directory_path() / "hum-test-XXXXXX").string();
-  const std::filesystem::path folder = ::mkdtemp(pattern.data());
+  const hum::testing::TemporaryFolder folder;
   VmConfig config = config_behind();
   config.record = folder / "record.json";
   config.kernel_name = "a kernel's name";
@@ -252,7 +252,6 @@ TEST_CASE("the record tells of the end while output is still being delivered") {
   });
   Session(vm, quiet()).run();
   user.join();
-  std::filesystem::remove_all(folder);
   CHECK(record.str().find("\"debug-exit\"") != std::string::npos);
   CHECK(record.str().find("\"a kernel's name\"") != std::string::npos);
 }
@@ -274,11 +273,10 @@ TEST_CASE("without somebody to give up, a VM waits five seconds for the readers 
 TEST_CASE("the record of the built-in monitor calls it so") {
   if (no_kvm()) return;
   const SessionSignals signals;
-  std::string pattern = (std::filesystem::temp_directory_path() / "hum-test-XXXXXX").string();
-  const std::filesystem::path folder = ::mkdtemp(pattern.data());
+  const hum::testing::TemporaryFolder folder;
   const char* const cache = std::getenv("HUM_CACHE");
   const std::string before = cache != nullptr ? cache : "";
-  ::setenv("HUM_CACHE", folder.c_str(), 1);
+  ::setenv("HUM_CACHE", folder.path().c_str(), 1);
   RunOptions options;
   options.console = "none";
   options.timeout = 1;
@@ -291,7 +289,6 @@ TEST_CASE("the record of the built-in monitor calls it so") {
   }
   std::stringstream record;
   record << std::ifstream(options.record).rdbuf();
-  std::filesystem::remove_all(folder);
   CHECK(record.str().find("\"built-in monitor\"") != std::string::npos);
 }
 

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "devices/registry.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 #include "vmm/machine/vm.h"
 
@@ -46,17 +47,12 @@ bool cannot_run() {
 class ServedDisk {
  public:
   ServedDisk() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "hum-test-XXXXXX").string();
-    folder_ = ::mkdtemp(pattern.data());
     std::ofstream file(image());
     for (int byte = 0; byte < 1 << 20; ++byte) file.put("hummingbird\n"[byte % 12]);
     file.close();
     start();
   }
-  ~ServedDisk() {
-    kill();
-    std::filesystem::remove_all(folder_);
-  }
+  ~ServedDisk() { kill(); }
   ServedDisk(const ServedDisk&) = delete;
   ServedDisk& operator=(const ServedDisk&) = delete;
 
@@ -78,7 +74,7 @@ class ServedDisk {
     ::waitpid(process_, nullptr, 0);
   }
 
-  std::string socket() const { return folder_ + "/socket"; }
+  std::string socket() const { return folder_ / "socket"; }
   std::string content() const {
     std::ifstream file(image(), std::ios::binary);
     std::stringstream bytes;
@@ -87,9 +83,9 @@ class ServedDisk {
   }
 
  private:
-  std::string image() const { return folder_ + "/disk.raw"; }
+  std::string image() const { return folder_ / "disk.raw"; }
 
-  std::string folder_;
+  hum::testing::TemporaryFolder folder_;
   pid_t process_ = -1;
 };
 

@@ -12,6 +12,7 @@
 #include "vmm/acpi/fixed_hardware.h"
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
 namespace hum::acpi {
@@ -81,19 +82,8 @@ bool contains(std::span<const std::byte> table, const Aml& part) {
   return std::search(table.begin(), table.end(), bytes.begin(), bytes.end()) != table.end();
 }
 
-// A folder that is gone afterwards.
-struct Folder {
-  Folder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "acpi-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    path = pattern;
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::filesystem::path path;
-};
-
-int run(const Folder& folder, const std::string& command) {
-  return std::system(("cd '" + folder.path.string() + "' && " + command + " > log 2>&1").c_str());
+int run(const hum::testing::TemporaryFolder& folder, const std::string& command) {
+  return std::system(("cd '" + folder.path() + "' && " + command + " > log 2>&1").c_str());
 }
 
 std::string read_text(const std::filesystem::path& path) {
@@ -254,9 +244,9 @@ TEST_CASE("the reference compiler reads the tables and its own text of them with
                        .mcfg = Mcfg{0xe0000000, 0, 15},
                        .dsdt_terms = terms,
                        .fixed = {.power_block = true, .cmos_clock = true}});
-  const Folder folder;
+  const hum::testing::TemporaryFolder folder;
   const auto write = [&](const std::string& name, std::span<const std::byte> table) {
-    std::ofstream file(folder.path / name, std::ios::binary);
+    std::ofstream file(folder / name, std::ios::binary);
     file.write(reinterpret_cast<const char*>(table.data()), static_cast<std::streamsize>(table.size()));
   };
   write("xsdt.dat", reader.table(reader.get(reader.rsdp(), 24, 8)));
@@ -267,13 +257,13 @@ TEST_CASE("the reference compiler reads the tables and its own text of them with
   for (const std::string table : {"xsdt", "facp", "apic", "mcfg", "dsdt"}) {
     CAPTURE(table);
     CHECK(run(folder, "iasl -d " + table + ".dat") == 0);
-    std::string log = read_text(folder.path / "log");
+    std::string log = read_text(folder / "log");
     for (const char* complaint : {"Error", "Warning", "Invalid", "incorrect"}) {
       CAPTURE(log);
       CHECK(log.find(complaint) == std::string::npos);
     }
     CHECK(run(folder, "iasl -p again " + table + ".dsl") == 0);
-    log = read_text(folder.path / "log");
+    log = read_text(folder / "log");
     CAPTURE(log);
     CHECK(log.find("0 Errors, 0 Warnings") != std::string::npos);
   }

@@ -19,6 +19,7 @@
 
 #include "vmm/base/endian.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 #include "vmm/boot/boot.h"
 #include "vmm/boot/unpack.h"
@@ -54,26 +55,15 @@ inline Bytes text_bytes(const std::string& text) {
 }
 
 // A folder with files, removed with all that is in it.
-class TemporaryFolder {
+class TemporaryFolder : public hum::testing::TemporaryFolder {
  public:
-  TemporaryFolder() {
-    path_ = (std::filesystem::temp_directory_path() / "hum-boot-XXXXXX").string();
-    REQUIRE(::mkdtemp(path_.data()) != nullptr);
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::string path(const std::string& name) const { return path_ + "/" + name; }
+  std::string path(const std::string& name) const { return *this / name; }
   std::string write(const std::string& name, const Bytes& bytes) const {
     std::ofstream out(path(name), std::ios::binary | std::ios::trunc);
     out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     REQUIRE(out.good());
     return path(name);
   }
-
- private:
-  std::string path_;
 };
 
 // A machine's memory as the boot layer sees it.

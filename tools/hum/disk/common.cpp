@@ -82,7 +82,9 @@ bool LongWork::run(const Tried& tried, const std::function<CopyResult(const Copy
       work([this](std::uint64_t done, std::uint64_t whole) { return progress(done, whole); });
   clear();
   if (!result) return false;
-  expect_ok(*result, tried);
+  Tried at_side = tried;
+  at_side.what += result->of_source ? " (at the source)" : " (at the target)";
+  expect_ok(result->result, at_side);
   return true;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum/doctor/check.h"
+#include "vmm/base/printable.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -28,18 +29,6 @@ std::string padded(std::string_view text, std::size_t width) {
   std::string result(text);
   result.resize(std::max(width, text.size() + 1), ' ');
   return result;
-}
-
-// The words of a file or of the host that are shown are kept from speaking to the terminal: no control
-// characters, and of bytes above ASCII only those that can stand in UTF-8 and make no control character.
-std::string printable(std::string text) {
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto each = static_cast<unsigned char>(text[i]);
-    const auto before = static_cast<unsigned char>(i == 0 ? 0 : text[i - 1]);
-    const bool control = each < 0x20 || each == 0x7f || (each >= 0x80 && each < 0xa0 && before <= 0xc2);
-    if (control) text[i] = '?';
-  }
-  return text;
 }
 
 std::string_view verdict_name(Verdict verdict) {

@@ -12,6 +12,7 @@
 
 #include "tools/hum/doctor/check.h"
 #include "vmm/base/endian.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
 // Hosts and disks made of nothing, for the doctor's tests.
@@ -20,19 +21,10 @@ namespace hum::doctor::test {
 using Bytes = std::vector<std::byte>;
 
 // A folder that stands for a host's "/", removed with all that is in it.
-class FakeRoot {
+class FakeRoot : public hum::testing::TemporaryFolder {
  public:
-  FakeRoot() {
-    path_ = (std::filesystem::temp_directory_path() / "hum-doctor-XXXXXX").string();
-    REQUIRE(::mkdtemp(path_.data()) != nullptr);
-  }
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
-  FakeRoot(const FakeRoot&) = delete;
-  FakeRoot& operator=(const FakeRoot&) = delete;
-
-  const std::string& path() const { return path_; }
   std::string write(const std::string& name, const std::string& text) const {
-    const std::filesystem::path file = path_ + "/" + name;
+    const std::filesystem::path file = path() + "/" + name;
     std::filesystem::create_directories(file.parent_path());
     std::ofstream(file, std::ios::binary | std::ios::trunc) << text;
     return file.string();
@@ -40,10 +32,7 @@ class FakeRoot {
   std::string write(const std::string& name, const Bytes& bytes) const {
     return write(name, std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
   }
-  void remove(const std::string& name) const { std::filesystem::remove_all(path_ + "/" + name); }
-
- private:
-  std::string path_;
+  void remove(const std::string& name) const { std::filesystem::remove_all(path() + "/" + name); }
 };
 
 inline const Check& find_check(const std::vector<Check>& checks, const std::string& name) {

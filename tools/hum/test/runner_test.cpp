@@ -14,6 +14,7 @@
 #include "tools/hum/test/child.h"
 #include "tools/hum/test/text.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -28,16 +29,9 @@ bool no_kvm() {
 }
 
 // A folder with programs that can take hum's place; removed at the end.
-struct Folder {
-  std::string path = (fs::temp_directory_path() / "hum-runner.XXXXXX").string();
-
-  Folder() { REQUIRE(::mkdtemp(path.data()) != nullptr); }
-  ~Folder() { fs::remove_all(path); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-
+struct Folder : hum::testing::TemporaryFolder {
   std::string program(const std::string& name, const std::string& script) const {
-    const std::string file = path + "/" + name;
+    const std::string file = *this / name;
     write_text_file(file, "#!/bin/sh\n" + script + "\n");
     fs::permissions(file, fs::perms::owner_all);
     return file;
@@ -71,7 +65,7 @@ bool is_alive(const std::string& process) {
 TEST_CASE("one failure of each kind is told apart from the others") {
   if (no_kvm()) return;
   const Folder folder;
-  const std::string text = folder.path + "/text.elf";
+  const std::string text = folder / "text.elf";
   write_text_file(text, std::string(10'000, 't'));
   CHECK(run_one(test_of("exit_code.elf", "exit=0")).status == Ending::pass);
   CHECK(run_one(test_of("exit_code.elf", "exit=77")).status == Ending::skip);
@@ -83,8 +77,8 @@ TEST_CASE("one failure of each kind is told apart from the others") {
   CHECK(run_one(test_of("triple_fault.elf")).status == Ending::triple_fault);
   CHECK(run_one(test_of("unbacked_fetch.elf")).status == Ending::kvm_error);
   CHECK(run_one(test_of(text)).status == Ending::invalid);
-  CHECK(run_one(test_of(folder.path + "/missing.elf")).status == Ending::invalid);
-  CHECK(run_one(test_of(folder.path)).status == Ending::invalid);
+  CHECK(run_one(test_of(folder / "missing.elf")).status == Ending::invalid);
+  CHECK(run_one(test_of(folder.path())).status == Ending::invalid);
 }
 
 TEST_CASE("hum's own failures are no failures of the image") {
@@ -101,13 +95,13 @@ TEST_CASE("hum's own failures are no failures of the image") {
             "for a; do case $a in --record=*) echo '{\"cause\": \"debug-exit\", \"guest_exit_code\": 0}'"
             " > ${a#*=};; esac; done; exit 9")
             .outcome.detail == "the record says debug-exit, but the exit code is 9");
-  CHECK(run_one(test_of("exit_code.elf"), {.program = folder.path + "/none"}).status == Ending::vmm_error);
+  CHECK(run_one(test_of("exit_code.elf"), {.program = folder / "none"}).status == Ending::vmm_error);
 }
 
 TEST_CASE("an image that disappears during the run is invalid from then on") {
   if (no_kvm()) return;
   const Folder folder;
-  const std::string image = folder.path + "/image.elf";
+  const std::string image = folder / "image.elf";
   fs::copy_file(HUM_IMAGE_FOLDER "/exit_code.elf", image);
   std::vector<Ending> statuses;
   RunObserver observer;
@@ -124,8 +118,8 @@ TEST_CASE("text without end is kept bounded, its beginning and its end") {
   const Folder folder;
   const std::string program =
       folder.program("printer", "echo first; head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last");
-  run_one(test_of("exit_code.elf"), {.program = program, .output = folder.path + "/kept"});
-  const std::string text = read_text_file(folder.path + "/kept/exit_code.txt");
+  run_one(test_of("exit_code.elf"), {.program = program, .output = folder / "kept"});
+  const std::string text = read_text_file(folder / "kept/exit_code.txt");
   CHECK(text.size() < (1 << 20) + 100);
   CHECK(text.size() > 1 << 20);
   CHECK(text.starts_with("first\nxxx"));
@@ -138,9 +132,9 @@ TEST_CASE("text and record of an image are kept under its name") {
   const Folder folder;
   TestCase test = test_of("exit_code.elf", "exit=0");
   test.name = "exit/pci";
-  run_one(test, {.program = HUM_PROGRAM, .output = folder.path + "/new/kept"});
-  CHECK(read_text_file(folder.path + "/new/kept/exit_pci.txt") == "exit 0\r\n");
-  CHECK(read_text_file(folder.path + "/new/kept/exit_pci.json").find("debug-exit") != std::string::npos);
+  run_one(test, {.program = HUM_PROGRAM, .output = folder / "new/kept"});
+  CHECK(read_text_file(folder / "new/kept/exit_pci.txt") == "exit 0\r\n");
+  CHECK(read_text_file(folder / "new/kept/exit_pci.json").find("debug-exit") != std::string::npos);
 }
 
 TEST_CASE(
@@ -169,8 +163,7 @@ TEST_CASE("a test with a reason against it is skipped and nothing is run for it"
 
 TEST_CASE("an interrupt ends every VM at once, and what was known by then is returned") {
   const Folder folder;
-  const std::string program =
-      folder.program("sleeper", "echo $$ >> " + folder.path + "/pids; exec sleep 1000");
+  const std::string program = folder.program("sleeper", "echo $$ >> " + folder / "pids; exec sleep 1000");
   std::vector<TestCase> tests;
   for (int i = 0; i < 4; ++i) tests.push_back(test_of("image" + std::to_string(i) + ".elf", "", 2000));
   const pid_t runner_process = ::fork();
@@ -186,8 +179,7 @@ TEST_CASE("an interrupt ends every VM at once, and what was known by then is ret
     ::_exit(good ? 0 : 1);
   }
   const auto lines = [&] {
-    return fs::exists(folder.path + "/pids") ? last_lines(read_text_file(folder.path + "/pids"), 9).size()
-                                             : 0;
+    return fs::exists(folder / "pids") ? last_lines(read_text_file(folder / "pids"), 9).size() : 0;
   };
   for (int i = 0; i < 20'000 && lines() < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   CHECK(lines() == 2);
@@ -195,13 +187,12 @@ TEST_CASE("an interrupt ends every VM at once, and what was known by then is ret
   int status = 0;
   ::waitpid(runner_process, &status, 0);
   CHECK(status == 0);
-  for (const std::string& line : last_lines(read_text_file(folder.path + "/pids"), 9))
-    CHECK_FALSE(is_alive(line));
+  for (const std::string& line : last_lines(read_text_file(folder / "pids"), 9)) CHECK_FALSE(is_alive(line));
 }
 
 TEST_CASE("images end with their runner, even where it is killed") {
   const Folder folder;
-  const std::string program = folder.program("sleeper", "echo $$ > " + folder.path + "/pid; exec sleep 1000");
+  const std::string program = folder.program("sleeper", "echo $$ > " + folder / "pid; exec sleep 1000");
   const pid_t runner_process = ::fork();
   REQUIRE(runner_process >= 0);
   if (runner_process == 0) {
@@ -212,7 +203,7 @@ TEST_CASE("images end with their runner, even where it is killed") {
   std::string pid;
   for (int i = 0; i < 20'000 && !pid.ends_with('\n'); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    if (fs::exists(folder.path + "/pid")) pid = read_text_file(folder.path + "/pid");
+    if (fs::exists(folder / "pid")) pid = read_text_file(folder / "pid");
   }
   REQUIRE(pid.ends_with('\n'));
   pid.pop_back();

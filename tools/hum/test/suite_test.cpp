@@ -9,6 +9,7 @@
 #include "tools/hum/test/runner.h"
 #include "tools/hum/test/text.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -31,20 +32,14 @@ TestCase sample() {
 }
 
 // A folder of manifests, removed at the end.
-struct Folder {
-  std::string path = (std::filesystem::temp_directory_path() / "hum-suite.XXXXXX").string();
-
+struct Folder : hum::testing::TemporaryFolder {
   Folder() {
-    REQUIRE(::mkdtemp(path.data()) != nullptr);
     write_text_file(
-        path + "/b.toml",
+        *this / "b.toml",
         "[[test]]\nname = \"two\"\nimage = \"2.elf\"\ngroups = [\"g\"]\ntransports = [\"pci\", \"mmio\"]\n"
         "[[test]]\nname = \"three\"\nimage = \"3.elf\"\nslow = true\n");
-    write_text_file(path + "/a.toml", "[[test]]\nname = \"one\"\nimage = \"1.elf\"\n");
+    write_text_file(*this / "a.toml", "[[test]]\nname = \"one\"\nimage = \"1.elf\"\n");
   }
-  ~Folder() { std::filesystem::remove_all(path); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
 };
 
 std::string complaint(const SuiteOptions& options) {
@@ -92,18 +87,18 @@ TEST_CASE("a pattern is compared with the name, the name without variant, and th
 
 TEST_CASE("a folder's manifests run in order of their names, slow tests only when asked for") {
   const Folder folder;
-  const Suite suite = load_suite({.paths = {folder.path}});
+  const Suite suite = load_suite({.paths = {folder.path()}});
   CHECK(names_of(suite.tests) == Names{"one", "two/pci", "two/mmio"});
   CHECK(suite.slow_left_out == 1);
-  CHECK(load_suite({.paths = {folder.path}, .all = true}).tests.size() == 4);
-  CHECK(names_of(load_suite({.paths = {folder.path}, .filters = {"three"}}).tests) == Names{"three"});
-  CHECK(names_of(load_suite({.paths = {folder.path}, .filters = {"g", "o*"}}).tests) ==
+  CHECK(load_suite({.paths = {folder.path()}, .all = true}).tests.size() == 4);
+  CHECK(names_of(load_suite({.paths = {folder.path()}, .filters = {"three"}}).tests) == Names{"three"});
+  CHECK(names_of(load_suite({.paths = {folder.path()}, .filters = {"g", "o*"}}).tests) ==
         Names{"one", "two/pci", "two/mmio"});
 }
 
 TEST_CASE("repeated tests come one round after the other, with names of their own") {
   const Folder folder;
-  CHECK(names_of(load_suite({.paths = {folder.path}, .filters = {"two"}, .repeat = 2}).tests) ==
+  CHECK(names_of(load_suite({.paths = {folder.path()}, .filters = {"two"}, .repeat = 2}).tests) ==
         Names{"two/pci", "two/mmio", "two/pci#2", "two/mmio#2"});
 }
 
@@ -119,17 +114,17 @@ TEST_CASE("images are tests by themselves, a .flat one on kvm-unit-tests' machin
 
 TEST_CASE("nothing to run and two tests of one name are told") {
   const Folder folder;
-  CHECK(complaint({.paths = {folder.path}, .filters = {"nothing"}}) ==
+  CHECK(complaint({.paths = {folder.path()}, .filters = {"nothing"}}) ==
         "tests: none is left to run; give another --filter; --list lists them");
-  CHECK(complaint({.paths = {folder.path + "/a.toml", folder.path + "/a.toml"}}) ==
-        folder.path + "/a.toml:1: name 'one': two tests have this name, the other is at " + folder.path +
+  CHECK(complaint({.paths = {folder / "a.toml", folder / "a.toml"}}) ==
+        folder / "a.toml" + ":1: name 'one': two tests have this name, the other is at " + folder.path() +
             "/a.toml:1; give each its own; --repeat runs one several times");
   CHECK(complaint({.paths = {"x/a.elf", "y/a.elf"}}) ==
         "test 'a': two tests have this name, the other is x/a.elf; give each its own; --repeat runs one "
         "several "
         "times");
-  write_text_file(folder.path + "/c.toml", "[[test]]\n");
-  CHECK(complaint({.paths = {folder.path}}).find("c.toml:1: name") != std::string::npos);
+  write_text_file(folder / "c.toml", "[[test]]\n");
+  CHECK(complaint({.paths = {folder.path()}}).find("c.toml:1: name") != std::string::npos);
 }
 
 TEST_CASE("a test becomes a command line of hum run, with files of its own") {
