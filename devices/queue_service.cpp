@@ -87,6 +87,15 @@ virtio::VirtQueue* QueueService::queue(std::uint16_t index) {
   return served == nullptr ? nullptr : served->queue.get();
 }
 
+bool QueueService::take(std::uint16_t index, virtio::DescriptorChain& chain) {
+  Served* const served = find(index);
+  if (served == nullptr) return false;
+  served->queue->disable_kicks();
+  served->drained = !served->queue->pop(chain);
+  served->notified = false;
+  return !served->drained;
+}
+
 QueueService::Served* QueueService::find(std::uint16_t index) {
   const auto found =
       std::find_if(served_.begin(), served_.end(), [&](const Served& each) { return each.index == index; });

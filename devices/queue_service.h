@@ -80,6 +80,13 @@ class QueueService final : private EventLoop::Sleeper {
     return served->drained;
   }
 
+  // Takes one request without a turn, for a device that needs it before there is work for it; nothing is
+  // published. False if there is none: the next one is told of (Kicked).
+  bool take(std::uint16_t index, virtio::DescriptorChain& chain);
+
+  // Another turn for the queue, after the others had theirs.
+  void serve_later(std::uint16_t index);
+
   // EventLoop::watch and unwatch, but a descriptor that is watched already stays as it is. A broken ring ends
   // the watches.
   void watch(int fd, EventLoop::Interest interest, std::function<void()> ready);
@@ -109,7 +116,6 @@ class QueueService final : private EventLoop::Sleeper {
   Served* find(std::uint16_t index);
   void guarded(const std::function<void()>& work);
   void end_service();
-  void serve_later(std::uint16_t index);
 
   std::vector<Served> served_;
   virtio::DeviceEvents& events_;

@@ -16,10 +16,12 @@ class RateLimiter {
   // Takes the place of the limits before, with full buckets.
   void set(const TokenBucketLimit& bytes, const TokenBucketLimit& operations);
 
+  bool limited() const { return limited_.load(std::memory_order_relaxed); }
+
   // Takes one operation of so many bytes, and returns 0; or takes nothing, and returns how long to wait
   // before the next try.
   TokenBucket::Clock::duration take(std::uint64_t bytes) {
-    return limited_.load(std::memory_order_relaxed) ? take_limited(bytes) : TokenBucket::Clock::duration{};
+    return limited() ? take_limited(bytes) : TokenBucket::Clock::duration{};
   }
 
  private:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,6 +44,9 @@ struct DeviceContext {
   MachineControl& control;
   ConsoleHub& console;  // the machine's console
   const Log& log;
+  // Takes what is to be checked once all else is made and before the guest runs: that what the making of a
+  // device has only begun (the start of another process) went well. A check throws as the making would.
+  std::function<void(std::function<void()> check)> before_start = [](const auto& check) { check(); };
 };
 
 // A device with registers of its own at fixed places: it maps its windows when it is made. Its address

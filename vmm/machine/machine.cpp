@@ -107,7 +107,8 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
                  }),
       vm_(kvm_, log_),
       pins_(create_irqchip(config, kinds)),
-      context_{memory_, ports_, mmio_, *pins_, end_latch_, console_, log_} {
+      context_{memory_,    ports_,   mmio_, *pins_,
+               end_latch_, console_, log_,  [this](auto check) { checks_.push_back(std::move(check)); }} {
   create_vcpus(config);
   if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_, vm_);
   for (const DeviceConfig& device : config.devices) create_device(device, kinds);
@@ -206,6 +207,11 @@ void Machine::load(const VmConfig& config) {
   request.want_digest = !config.record.empty();
   kernel_ = load_kernel(memory_, request, layout::memory_map(config.memory, pci_.has_value()));
   vcpus_.front()->set_start(kernel_.entry);
+}
+
+void Machine::settle() {
+  for (const auto& check : checks_) check();
+  checks_.clear();
 }
 
 bool Machine::press_power_button() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -57,6 +58,9 @@ class Machine {
   bool paused() const { return paused_; }
   // All of a paused machine but its memory.
   void fields(StateVisitor& visitor);
+  // Makes sure of what the devices have only begun, before the guest runs. Throws ConfigError, HostError.
+  void settle();
+
   // The end of a paused machine.
   GuestMemory take_memory() { return std::move(memory_); }
 
@@ -91,6 +95,7 @@ class Machine {
   KvmVm vm_;
   std::unique_ptr<IrqPins> pins_;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
+  std::vector<std::function<void()>> checks_;  // of settle
   DeviceContext context_;
   std::optional<pci::PciBus> pci_;
   std::vector<Named<PlatformDevice>> platform_devices_;

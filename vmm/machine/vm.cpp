@@ -38,6 +38,7 @@ struct Vm::Parts {
       : config(std::move(given)),
         log(std::move(sink)),
         machine(state ? Machine(config, kinds, std::move(*state), log) : Machine(config, kinds, log)) {
+    machine.settle();
     if (!config.record.empty()) record_file.emplace(config.record);
     if (!config.symbols.empty()) symbols.emplace(config.symbols);
     record.kernel = config.kernel_name.empty() ? config.boot.kernel_path : config.kernel_name;

@@ -57,6 +57,10 @@ class Msix {
   void trigger(std::uint16_t vector) const {
     if (enabled() && vector < interrupts_.size()) interrupts_[vector]->trigger();
   }
+  // The eventfd that trigger signals; -1 where it does nothing.
+  int fd(std::uint16_t vector) const {
+    return enabled() && vector < interrupts_.size() ? interrupts_[vector]->fd() : -1;
+  }
 
  private:
   bool masked(std::size_t vector) const;

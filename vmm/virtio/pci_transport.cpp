@@ -210,7 +210,12 @@ void PciTransport::read_config(std::uint32_t offset, std::span<std::byte> data) 
 
 void PciTransport::write_config(std::uint32_t offset, std::span<const std::byte> data) {
   PciFunction::write_config(offset, data);
+  const bool msix_before = msix_.enabled();
   msix_.set_control(config<std::uint16_t>(msix_at_ + 2));
+  if (msix_.enabled() != msix_before) {
+    const std::lock_guard lock(mutex_);
+    core_.reactivate();
+  }
   if (const auto at = peek(offset, data.size())) write(at->offset, data.first(at->bytes));
 }
 
@@ -351,8 +356,9 @@ void PciTransport::write_common(std::uint64_t offset, std::span<const std::byte>
       config_vector_.store(checked_vector(half), std::memory_order_relaxed);
     if (offset == offsetof(CommonConfig, queue_select)) selected_queue_ = half;
     if (offset == offsetof(CommonConfig, queue_size)) core_.write_size(selected_queue_, half);
-    if (offset == offsetof(CommonConfig, queue_msix_vector) && selected_queue_ < queue_vectors_.size())
-      queue_vectors_[selected_queue_].store(checked_vector(half), std::memory_order_relaxed);
+    if (offset == offsetof(CommonConfig, queue_msix_vector) && selected_queue_ < queue_vectors_.size() &&
+        queue_vectors_[selected_queue_].exchange(checked_vector(half)) != checked_vector(half))
+      core_.reactivate();
     // Only 1 may be written (4.1.4.3.2): a reset is what disables a queue.
     if (offset == offsetof(CommonConfig, queue_enable) && half == 1)
       core_.write_enabled(selected_queue_, true);
@@ -376,6 +382,10 @@ void PciTransport::interrupt_queue(std::uint16_t queue) {
     msix_.trigger(queue_vectors_[queue].load(std::memory_order_relaxed));
   else
     interrupt_status_.fetch_or(isr_used, std::memory_order_acq_rel);
+}
+
+int PciTransport::interrupt_fd(std::uint16_t queue) const {
+  return msix_.fd(queue_vectors_[queue].load(std::memory_order_relaxed));
 }
 
 void PciTransport::interrupt_config() {

@@ -64,6 +64,7 @@ class PciTransport final : public Transport,
 
   void interrupt_queue(std::uint16_t queue) override;
   void interrupt_config() override;
+  int interrupt_fd(std::uint16_t queue) const override;
   std::optional<KickAddress> kick_address(std::uint16_t queue) const override;
 
   pci::Msix msix_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/virtio/pci_transport.h"
 
+#include <unistd.h>
+
 #include <tuple>
 
 #include "vmm/base/testing.h"
@@ -49,6 +51,7 @@ TEST_CASE("virtio-pci: vectors that do not exist read back as none") {
 TEST_CASE("virtio-pci: without MSI-X the status tells and reading takes it away") {
   PciGuest guest(false);
   guest.start();
+  CHECK(guest.device.queues[0].call_fd == -1);
   const std::uint64_t isr = guest.bar + guest.offset[3];
   CHECK(guest.machine.read<std::uint8_t>(isr) == 0);
   DescriptorChain chain;
@@ -78,6 +81,69 @@ TEST_CASE("virtio-pci: a masked queue's interrupt is pending and comes when it i
   guest.machine.write<std::uint32_t>(table + 12, 0);
   CHECK(guest.machine.read<std::uint64_t>(pending) == 0);
   CHECK(guest.take_queue_interrupt(0));
+}
+
+TEST_CASE("virtio-pci: a device is lent the eventfd of a queue's vector") {
+  PciGuest guest;
+  guest.start();
+  for (const std::size_t queue : {0u, 1u}) {
+    CHECK(guest.device.queues[queue].call_fd == guest.machine.msi.interrupts[queue]->fd());
+    const std::uint64_t one = 1;
+    REQUIRE(::write(guest.device.queues[queue].call_fd, &one, sizeof one) == sizeof one);
+    CHECK(guest.take_queue_interrupt(static_cast<std::uint16_t>(queue)));
+  }
+  CHECK(guest.device.activations == 1);
+}
+
+TEST_CASE("virtio-pci: a running device that is interrupted in another way gets its queues anew") {
+  PciGuest guest;
+  guest.start();
+  DescriptorChain chain;
+  guest.rings[0].add({{guest_data, 64, true}});
+  REQUIRE(guest.device.queues[0].queue->pop(chain));
+  guest.device.queues[0].queue->push(chain.head, 0);
+  guest.device.queues[0].queue->publish();
+  guest.select(0);
+  guest.set<std::uint16_t>(0x1a, 0);  // the vector it has
+  CHECK(guest.device.activations == 1);
+
+  guest.set<std::uint16_t>(0x1a, 1);
+  CHECK(guest.device.activations == 2);
+  CHECK(guest.device.queues[0].call_fd == guest.machine.msi.interrupts[1]->fd());
+  CHECK(guest.device.queues[0].queue->next_available() == 1);
+  guest.set<std::uint16_t>(0x1a, 77);  // none
+  CHECK(guest.device.activations == 3);
+  CHECK(guest.device.queues[0].call_fd == -1);
+  CHECK(guest.device.queues[1].call_fd == guest.machine.msi.interrupts[1]->fd());
+
+  guest.set_config<std::uint16_t>(guest.msix + 2, 0xc000);  // all are masked: the eventfds stay
+  CHECK(guest.device.activations == 3);
+  guest.set_config<std::uint16_t>(guest.msix + 2, 0);
+  CHECK(guest.device.activations == 4);
+  CHECK(guest.device.queues[1].call_fd == -1);
+  guest.set_config<std::uint16_t>(guest.msix + 2, 0x8000);
+  CHECK(guest.device.activations == 5);
+  CHECK(guest.device.queues[1].call_fd == guest.machine.msi.interrupts[1]->fd());
+  CHECK(guest.status() == 15);
+  CHECK(guest.machine.kicks.mistakes == 0);
+  CHECK(guest.machine.kicks.bound.size() == 2);
+
+  guest.set_status(0);
+  guest.set<std::uint16_t>(0x1a, 1);
+  guest.set_config<std::uint16_t>(guest.msix + 2, 0);
+  CHECK(guest.device.activations == 5);
+}
+
+TEST_CASE("virtio-pci: a device that waits for its reset gets no queues by another vector") {
+  PciGuest guest;
+  guest.start();
+  guest.device.events->needs_reset("a test");
+  guest.select(0);
+  guest.set<std::uint16_t>(0x1a, 1);
+  CHECK(guest.device.activations == 1);
+  CHECK(guest.status() == (15 | 64));
+  guest.start();
+  CHECK(guest.device.activations == 2);
 }
 
 TEST_CASE("virtio-pci: kicks follow the BAR of a running device") {

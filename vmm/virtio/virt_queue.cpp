@@ -164,6 +164,11 @@ void VirtQueue::undo_pop() {
   counters_->bytes_from_guest.take_back(last_popped_bytes_);
 }
 
+void VirtQueue::undo_pop(const DescriptorChain& chain) {
+  --next_available_;
+  counters_->bytes_from_guest.take_back(chain.readable_bytes);
+}
+
 void VirtQueue::push(std::uint16_t head, std::uint32_t written) {
   std::byte* const element = used_ + 4 + 8 * (next_used_ & (layout_.size - 1u));
   store<std::uint32_t>(element, head);

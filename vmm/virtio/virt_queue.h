@@ -75,6 +75,8 @@ class VirtQueue {
 
   // Returns the last popped request unused (there was no room for its data): the next pop gives it again.
   void undo_pop();
+  // The same for one of several: all that were popped behind it were returned before.
+  void undo_pop(const DescriptorChain& chain);
 
   // Gives a request back with the number of bytes written to its writable part. Not yet visible to the
   // driver: publish() does that for all requests given back since.

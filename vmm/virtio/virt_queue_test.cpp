@@ -203,6 +203,26 @@ TEST_CASE("undo_pop gives the same request again") {
   CHECK_FALSE(pair.device.pop(pair.chain));
 }
 
+TEST_CASE("several requests are returned unused, the last one first, and are not counted") {
+  QueuePair pair(4);
+  std::vector<DescriptorChain> chains(3);
+  for (DescriptorChain& each : chains) {
+    pair.driver.add({{data_at, 16}});
+    REQUIRE(pair.device.pop(each));
+  }
+  pair.device.push(chains[0].head, 0);
+  pair.device.undo_pop(chains[2]);
+  pair.device.undo_pop(chains[1]);
+  CHECK(pair.device.with_device() == 0);
+  CHECK(pair.device.counters().bytes_from_guest.get() == 16);
+  for (const std::size_t number : {1u, 2u}) {
+    REQUIRE(pair.device.pop(pair.chain));
+    CHECK(pair.chain.head == chains[number].head);
+  }
+  CHECK_FALSE(pair.device.pop(pair.chain));
+  CHECK(pair.device.counters().bytes_from_guest.get() == 48);
+}
+
 TEST_CASE("without EVENT_IDX the flags decide about interrupts and kicks") {
   QueuePair pair(4);
   pair.driver.set_available_flags(1);

@@ -140,7 +140,7 @@ void VirtioCore::activate() {
                         std::make_unique<VirtQueue>(
                             memory_, layout_of(slot.queue, accepted_),
                             [this, index] { port_.interrupt_queue(index); }, slot.position, slot.with_device),
-                        slot.kick.fd()});
+                        slot.kick.fd(), port_.interrupt_fd(index)});
       active.back().queue->count_in(slot.counters);
     }
     device_->activate(accepted_, std::move(active), *this);
@@ -186,6 +186,12 @@ void VirtioCore::unbind_kicks() {
 void VirtioCore::rebind_kicks() {
   unbind_kicks();
   if (active_) bind_kicks();
+}
+
+void VirtioCore::reactivate() {
+  if (!active_) return;
+  pause();
+  resume();
 }
 
 void VirtioCore::flush(int give_up_fd) {

@@ -69,6 +69,9 @@ class VirtioCore final : private DeviceEvents {
     // From any thread, without a lock.
     virtual void interrupt_queue(std::uint16_t queue) = 0;
     virtual void interrupt_config() = 0;
+    // An eventfd that does what interrupt_queue does, or -1 if that does more. Where it becomes another one,
+    // reactivate() follows. Under the window's mutex.
+    virtual int interrupt_fd(std::uint16_t /*queue*/) const { return -1; }
     // Where the driver notifies a queue now, if anywhere. Under the window's mutex.
     virtual std::optional<KickAddress> kick_address(std::uint16_t queue) const = 0;
   };
@@ -118,6 +121,8 @@ class VirtioCore final : private DeviceEvents {
 
   // The places of notification have changed: binds the kicks of a running device again.
   void rebind_kicks();
+  // The queues' interrupts have changed: a running device gets its queues anew.
+  void reactivate();
 
   // See VirtioDevice.
   void apply(const OptionValues& options);

@@ -22,11 +22,14 @@ inline constexpr std::uint64_t feature_event_idx = 1ull << 29;
 inline constexpr std::uint64_t feature_version_1 = 1ull << 32;
 inline constexpr std::uint64_t feature_ring_reset = 1ull << 40;
 
-// A queue on its way to its owner at DRIVER_OK, with the two events that go with it.
+// A queue on its way to its owner at DRIVER_OK, with the events that go with it, which stay the transport's.
 struct ActiveQueue {
   std::uint16_t index = 0;  // of the queue in the device
   std::unique_ptr<VirtQueue> queue;
-  int kick_fd = -1;  // an eventfd, readable when the driver has notified; stays the transport's
+  int kick_fd = -1;  // an eventfd, readable when the driver has notified
+  // Where one eventfd is all that the queue's interrupt takes: that one, for whoever serves the ring instead
+  // of the queue. Good until the queue is handed back.
+  int call_fd = -1;
 };
 
 // What a device tells its transport, from any thread, without a lock.
