@@ -78,7 +78,8 @@ hum_check("guest images" asan 1800 ${CMAKE_SOURCE_DIR}/build/asan/bin/hum test $
 set_tests_properties("asan: guest images" PROPERTIES FIXTURES_REQUIRED asan)
 hum_symbolize("asan: guest images")
 hum_check("fuzz qcow2 images" asan 300 ${CMAKE_SOURCE_DIR}/build/asan/hum_qcow2_fuzz -runs=15000 -seed=1 -max_len=160 -verbosity=0)
-set_tests_properties("asan: fuzz qcow2 images" PROPERTIES FIXTURES_REQUIRED asan)
+hum_check("fuzz network interfaces" asan 300 ${CMAKE_SOURCE_DIR}/build/asan/hum_net_fuzz -runs=10000 -seed=1 -max_len=400 -len_control=0 -verbosity=0)
+set_tests_properties("asan: fuzz qcow2 images" "asan: fuzz network interfaces" PROPERTIES FIXTURES_REQUIRED asan)
 hum_preset_checks(tsan hum_base_test hum_virtio_test hum_devices_test hum_machine_test)
 hum_preset_checks(clang)
 

@@ -198,6 +198,36 @@ TEST_CASE("the end waits for the request under way, and no other one is begun") 
   CHECK(served == 1);
 }
 
+TEST_CASE("requests are taken ahead of their work, and when there are none the next one is told of") {
+  Bench bench;
+  const EventFd kicked;
+  bench.device.hook = [&](std::uint16_t) { kicked.signal(); };
+  bench.driver.activate();
+  QueueService& service = bench.device.service();
+  virtio::DescriptorChain chain;
+  virtio::VirtQueue* queue = nullptr;
+  service.call([&] {
+    for (int i = 0; i < 2; ++i) bench.driver.queue(0).add({{bench.buffer, 64}});
+    queue = service.queue(0);
+    for (int i = 0; i < 2; ++i) CHECK(service.take(0, chain));
+    CHECK_FALSE(service.take(0, chain));
+    CHECK_FALSE(service.take(7, chain));
+    CHECK(queue->with_device() == 2);
+  });
+  CHECK_FALSE(kicked.pending());
+  bench.driver.queue(0).add({{bench.buffer, 64}});
+  bench.driver.kick(0);
+  CHECK(wait_for(kicked));
+}
+
+TEST_CASE("another turn serves requests that nobody has notified of") {
+  Bench bench;
+  bench.driver.activate();
+  bench.driver.queue(1).add({{bench.buffer, 64}});
+  bench.device.service().call([&] { bench.device.service().serve_later(1); });
+  CHECK(bench.driver.wait_used(1));
+}
+
 TEST_CASE("a watched descriptor is served until it is unwatched") {
   Bench bench;
   const EventFd source;

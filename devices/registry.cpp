@@ -9,19 +9,33 @@
 #include "devices/debug_exit.h"
 #include "devices/entropy.h"
 #include "devices/i8042.h"
+#include "devices/net/net_kind.h"
 #include "devices/power.h"
 #include "devices/pvpanic.h"
 #include "devices/serial.h"
 #include "devices/test_device.h"
 #include "devices/vhost_user/vhost_user_block.h"
+#include "devices/vhost_user/vhost_user_net.h"
 
 namespace hum {
 namespace {
 
-constexpr std::array<const DeviceKind*, 11> kinds = {
-    &serial_kind, &power_kind,   &i8042_kind,   &cmos_kind,        &pvpanic_kind,          &debug_exit_kind,
-    &block_kind,  &entropy_kind, &console_kind, &test_device_kind, &vhost_user_block_kind,
-};
+constexpr auto kinds = std::to_array<const DeviceKind*>({
+    &serial_kind,
+    &power_kind,
+    &i8042_kind,
+    &cmos_kind,
+    &pvpanic_kind,
+    &debug_exit_kind,
+    &block_kind,
+    &net_kind,
+    &entropy_kind,
+    &console_kind,
+    &test_device_kind,
+    &vhost_user_block_kind,
+    &vhost_user_net_kind,
+    &vhost_user_net_kind,
+});
 
 }  // namespace
 

@@ -29,10 +29,14 @@ class FrameEndpoint {
 
   // Readable when there are frames to receive, writable when one can be sent after `wait`.
   virtual int fd() const = 0;
-  // Header and frame go into the buffers.
+  // Header and frame go into the buffers. Until it says `wait` there may be more frames of which fd() does
+  // not tell.
   virtual Transfer receive(std::span<const iovec> buffers) = 0;
   // Header and frame, whole: may hand it to the host later, but keeps a copy then. The header was checked.
   virtual Transfer send(std::span<const iovec> frame) = 0;
+  // Hands out what send has kept; to be called behind the last send of a batch. False: not all of it went;
+  // again once fd() is writable (the next send does it, too).
+  virtual bool flush() { return true; }
 };
 
 }  // namespace hum

@@ -37,6 +37,9 @@ class FrameFilter {
 
   virtual ~FrameFilter() = default;
 
+  // Lets everything pass as it is set: need not be asked, nor the start of a frame be copied for it.
+  virtual bool idle() const { return false; }
+
   // Asked for each frame, once more after a hold. The filters before this one have let it pass.
   virtual Answer decide(Direction direction, const Frame& frame) = 0;
 };

@@ -30,7 +30,7 @@ struct ReceiveRules {
 
 // Who carries the frames of an interface between its queues and the host: threads of this process
 // (FramePath), the kernel (vhost-net), or another process (vhost-user). NetDevice owns one and calls it from
-// one thread at a time, all but report.
+// one thread at a time, all but link and report.
 class NetPath {
  public:
   virtual ~NetPath() = default;

@@ -27,9 +27,10 @@
 // For tests of vhost-user only.
 namespace hum::testing {
 
-// A server of vhost-user-blk in the test's own process, which misbehaves as told. It maps guest memory and
-// reads the rings itself, with nothing of the code under test but the wire's structures. It lives from
-// construction to die() or destruction, both as sudden as a kill: no request is finished, nothing is said.
+// A server of vhost-user-blk, or of vhost-user-net, in the test's own process, which misbehaves as told. It
+// maps guest memory and reads the rings itself, with nothing of the code under test but the wire's
+// structures. It lives from construction to die() or destruction, both as sudden as a kill: no request is
+// finished, nothing is said.
 class FakeVhostServer {
  public:
   enum class Fault : std::uint8_t { none, close, silence, short_answer, wrong_answer, no_flag, refusal };
@@ -47,6 +48,7 @@ class FakeVhostServer {
     unsigned faulty_clients = ~0u;  // how many connections meet it
     bool mute = false;              // answers are not told of
     std::set<unsigned> held = {};   // requests that are taken and not answered, from 0 on
+    bool echoes = false;            // serves an interface: a frame comes back on its pair's receive queue
   };
 
   FakeVhostServer(const std::string& path, std::vector<std::byte>& disk, Behaviour behaviour)
@@ -89,6 +91,9 @@ class FakeVhostServer {
   std::atomic<unsigned> taken = 0;     // requests, those taken again included
   std::atomic<unsigned> answered = 0;
   std::atomic<unsigned> writeback = 2;  // as it was set last; 2: never
+  std::atomic<unsigned> mtu = 0;        // the same; 0: never
+  std::atomic<unsigned> dropped = 0;    // frames
+  std::atomic<std::uint64_t> driver_features = 0;
 
  private:
   struct Closed {};
@@ -114,6 +119,7 @@ class FakeVhostServer {
   };
   static_assert(sizeof(Track) == 16 && sizeof(Entry) == 16);
   struct Ring {
+    std::uint16_t index = 0;
     std::uint16_t size = 0;
     std::uint16_t next = 0;
     std::byte* descriptors = nullptr;
@@ -168,7 +174,7 @@ class FakeVhostServer {
           {stop_.fd(), POLLIN, 0}, {socket_.get(), POLLIN, 0}, {talk_.fd(), POLLIN, 0}};
       std::vector<Ring*> kicked;
       for (auto& [index, ring] : rings_)
-        if (ring.kick && ring.enabled) {
+        if (ring.kick && (ring.enabled || behaviour_.echoes)) {
           entries.push_back({ring.kick.get(), POLLIN, 0});
           kicked.push_back(&ring);
         }
@@ -181,7 +187,9 @@ class FakeVhostServer {
       }
       for (std::size_t i = 0; i < kicked.size(); ++i) {
         std::uint64_t count = 0;
-        if (entries[3 + i].revents != 0 && ::read(kicked[i]->kick.get(), &count, sizeof count) > 0)
+        const bool buffers = behaviour_.echoes && kicked[i]->index % 2 == 0;
+        if (entries[3 + i].revents != 0 && ::read(kicked[i]->kick.get(), &count, sizeof count) > 0 &&
+            !buffers)
           take(*kicked[i]);
       }
       if (entries[1].revents != 0) handle(receive());
@@ -278,7 +286,14 @@ class FakeVhostServer {
       case Request::set_inflight:
         use_inflight(message);
         break;
+      case Request::set_features:
+        driver_features = message.as<le64>();
+        break;
+      case Request::net_set_mtu:
+        mtu = static_cast<unsigned>(message.as<le64>());
+        break;
       case Request::set_vring_num:
+        rings_[state().index].index = static_cast<std::uint16_t>(state().index);
         rings_[state().index].size = static_cast<std::uint16_t>(state().number);
         break;
       case Request::set_vring_base:
@@ -396,8 +411,15 @@ class FakeVhostServer {
   }
   void perform(Ring& ring, std::uint16_t head) {
     if (behaviour_.held.contains(taken++)) return;
+    const Chain chain = chain_of(ring, head);
+    give_back(ring, head, behaviour_.echoes ? echo(ring, chain) : serve_disk(chain));
+  }
+  struct Chain {
     std::vector<iovec> readable;
     std::vector<iovec> writable;
+  };
+  Chain chain_of(const Ring& ring, std::uint16_t head) const {
+    Chain chain;
     const std::byte* table = ring.descriptors;
     for (std::uint16_t index = head;;) {
       Descriptor descriptor;
@@ -407,10 +429,15 @@ class FakeVhostServer {
         index = 0;
         continue;
       }
-      (descriptor.flags & 2 ? writable : readable).push_back({guest(descriptor.address), descriptor.length});
-      if (!(descriptor.flags & 1)) break;
+      (descriptor.flags & 2 ? chain.writable : chain.readable)
+          .push_back({guest(descriptor.address), descriptor.length});
+      if (!(descriptor.flags & 1)) return chain;
       index = descriptor.next;
     }
+  }
+  // The bytes written.
+  std::uint32_t serve_disk(const Chain& chain) {
+    const auto& [readable, writable] = chain;
     const auto* const header = static_cast<const std::byte*>(readable.at(0).iov_base);
     const std::uint64_t at = load_le({header + 8, 8}) * 512;
     std::uint32_t written = 1;
@@ -421,6 +448,26 @@ class FakeVhostServer {
       std::memcpy(writable.at(0).iov_base, disk_.data() + at, written - 1);
     }
     static_cast<std::byte*>(writable.back().iov_base)[writable.back().iov_len - 1] = std::byte{0};
+    return written;
+  }
+  // Frames fit into one buffer. Nothing is written to the one that is sent.
+  std::uint32_t echo(const Ring& from, const Chain& chain) {
+    Ring& to = rings_[from.index - 1u];
+    if (!from.enabled || !to.enabled || !to.kick || to.next == word(to.available + 2)) {
+      ++dropped;
+      return 0;
+    }
+    const std::uint16_t head = word(to.available + 4 + 2 * (to.next++ % to.size));
+    auto* at = static_cast<std::byte*>(chain_of(to, head).writable.at(0).iov_base);
+    std::uint32_t written = 0;
+    for (const iovec& piece : chain.readable) {
+      std::memcpy(at + written, piece.iov_base, piece.iov_len);
+      written += static_cast<std::uint32_t>(piece.iov_len);
+    }
+    give_back(to, head, written);
+    return 0;
+  }
+  void give_back(Ring& ring, std::uint16_t head, std::uint32_t written) {
     const std::uint16_t used = word(ring.used + 2);
     const std::array<le32, 2> element = {head, written};
     std::memcpy(ring.used + 4 + 8 * (used % ring.size), element.data(), sizeof element);

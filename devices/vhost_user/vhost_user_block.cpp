@@ -32,10 +32,7 @@ VhostUserBlock::VhostUserBlock(const Settings& settings, const GuestMemory& memo
               .memory = memory,
               .log = log},
       queue_sizes_(settings.queues, settings.queue_size) {
-  for (const MemoryRegion& region : memory.regions())
-    if (region.fd < 0)
-      throw ConfigError(settings.what, settings.path, "another process cannot map this machine's memory",
-                        "add --shared-memory=on");
+  require_shared(memory, settings.what, settings.path);
   try {
     connect(settings);
   } catch (const VhostUserError& error) {
@@ -53,12 +50,9 @@ void VhostUserBlock::connect(const Settings& settings) {
   if (!(client.features() & virtio::feature_version_1))
     throw VhostUserError("the server is too old for virtio 1");
   if (!client.has_config()) throw VhostUserError("the server does not tell the disk's size");
-  const bool many = settings.queues > 1;
-  if (settings.queues > client.most_queues() || (many && !(client.features() & feature_mq)))
-    throw ConfigError(
-        settings.what + ".queues", std::to_string(settings.queues), "is more than the server has",
-        "give at most " + std::to_string(client.features() & feature_mq ? client.most_queues() : 1));
-  offered_ = client.features() & (known_features | known_ring_features | (many ? feature_mq : 0));
+  client.require_queues(settings.what, settings.queues, feature_mq);
+  offered_ =
+      client.features() & (known_features | known_ring_features | (settings.queues > 1 ? feature_mq : 0));
   config_ = config_of(client);
   first_writeback_ = chosen_writeback_ = config_.writeback != 0;
 }

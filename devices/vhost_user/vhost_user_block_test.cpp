@@ -127,7 +127,7 @@ bool is_reason(const std::string& error, Fault fault) {
 // protocol features (read and set), queues, channel, configuration.
 constexpr unsigned connect_messages = 7;
 // Configuration (read, and the write cache), features, memory, list of requests (read and set), and of the
-// ring size, base, addresses, call, kick, enable.
+// ring size, base, addresses, call, enable, kick.
 constexpr unsigned all_messages = connect_messages + 12;
 
 }  // namespace

@@ -24,8 +24,8 @@ namespace {
 
 constexpr std::size_t most_files = 8;      // in one message
 constexpr std::size_t most_payload = 512;  // of any message that a server sends
-constexpr std::uint64_t wanted =
-    protocol_mq | protocol_reply_ack | protocol_backend_channel | protocol_config | protocol_inflight;
+constexpr std::uint64_t wanted = protocol_mq | protocol_reply_ack | protocol_net_mtu |
+                                 protocol_backend_channel | protocol_config | protocol_inflight;
 
 // The server's name for guest address 0. Its addresses need not be those of this process, which it has no
 // business to know, and none is null.
@@ -86,6 +86,13 @@ InflightArea InflightArea::from(std::span<const std::byte> content, std::uint16_
   return area;
 }
 
+void require_shared(const GuestMemory& memory, const std::string& what, const std::string& value) {
+  for (const MemoryRegion& region : memory.regions())
+    if (region.fd < 0)
+      throw ConfigError(what, value, "another process cannot map this machine's memory",
+                        "add --shared-memory=on");
+}
+
 VhostUserClient::VhostUserClient(const std::string& path, VhostUserPatience patience)
     : socket_(connect_to(path)), patience_(patience) {
   features_ = ask_number(Request::get_features);
@@ -110,6 +117,14 @@ void VhostUserClient::open_channel() {
   tell(Request::set_backend_channel, {}, one(theirs.get()));
 }
 
+void VhostUserClient::require_queues(const std::string& what, std::uint16_t queues,
+                                     std::uint64_t feature_mq) const {
+  const std::uint64_t most = (features_ & feature_mq) ? most_queues_ : 1;
+  if (queues > most)
+    throw ConfigError(what + ".queues", std::to_string(queues), "is more than the server has",
+                      "give at most " + std::to_string(most));
+}
+
 std::vector<std::byte> VhostUserClient::read_config(std::uint32_t bytes) {
   std::vector<std::byte> payload(sizeof(ConfigPiece) + bytes);
   const ConfigPiece piece{0, bytes, 0};
@@ -131,6 +146,10 @@ void VhostUserClient::write_config(std::uint32_t offset, std::span<const std::by
 
 void VhostUserClient::set_features(std::uint64_t driver_features) {
   tell(Request::set_features, driver_features | (negotiates_ ? feature_protocol : 0));
+}
+
+void VhostUserClient::set_mtu(std::uint16_t bytes) {
+  tell(Request::net_set_mtu, std::uint64_t{bytes});
 }
 
 void VhostUserClient::share(const GuestMemory& memory) {
@@ -165,7 +184,7 @@ void VhostUserClient::set_inflight(const InflightArea& area) {
 }
 
 void VhostUserClient::start_ring(std::uint16_t index, const virtio::VirtQueue& queue, int kick_fd,
-                                 int call_fd) {
+                                 int call_fd, bool enabled) {
   const virtio::QueueLayout& layout = queue.layout();
   tell(Request::set_vring_num, bytes_of(VringState{index, layout.size}));
   tell(Request::set_vring_base, bytes_of(VringState{index, queue.next_available()}));
@@ -173,8 +192,12 @@ void VhostUserClient::start_ring(std::uint16_t index, const virtio::VirtQueue& q
        bytes_of(VringAddress{index, 0, user_base + layout.descriptors.value, user_base + layout.used.value,
                              user_base + layout.available.value, 0}));
   tell(Request::set_vring_call, index, one(call_fd));
+  enable_ring(index, enabled);  // before there are kicks: what comes to a disabled ring may be dropped
   tell(Request::set_vring_kick, index, one(kick_fd));
-  if (negotiates_) tell(Request::set_vring_enable, bytes_of(VringState{index, 1}));
+}
+
+void VhostUserClient::enable_ring(std::uint16_t index, bool enabled) {
+  if (negotiates_) tell(Request::set_vring_enable, bytes_of(VringState{index, enabled ? 1u : 0u}));
 }
 
 void VhostUserClient::settle() {
@@ -182,7 +205,7 @@ void VhostUserClient::settle() {
 }
 
 std::uint16_t VhostUserClient::stop_ring(std::uint16_t index) {
-  if (negotiates_) tell(Request::set_vring_enable, bytes_of(VringState{index, 0}));
+  enable_ring(index, false);
   VringState state{index, 0};
   const Message answer = ask(Request::get_vring_base, bytes_of(state), sizeof state);
   std::memcpy(&state, answer.payload.data(), sizeof state);

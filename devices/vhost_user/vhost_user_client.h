@@ -47,6 +47,9 @@ struct VhostUserPatience {
   int give_up_fd = -1;  // readable: waits no longer; -1: nothing ends a wait early
 };
 
+// Another process can map it all. what and value are those of the option, in the error. Throws ConfigError.
+void require_shared(const GuestMemory& memory, const std::string& what, const std::string& value);
+
 // A connection to a server of vhost-user, the front-end's side. Belongs to one thread at a time. Every
 // function may throw VhostUserError, after which only the destructor may be called.
 class VhostUserClient {
@@ -61,9 +64,13 @@ class VhostUserClient {
   // Readable when the server asks for something (take_request), or -1.
   int channel_fd() const { return channel_.get(); }
 
-  std::uint64_t features() const { return features_; }  // virtio features
-  std::uint64_t most_queues() const { return most_queues_; }
+  std::uint64_t features() const { return features_; }        // virtio features
+  std::uint64_t most_queues() const { return most_queues_; }  // of an interface: pairs
+  // Throws ConfigError where the server has fewer, or more than one without the device's feature for that.
+  void require_queues(const std::string& what, std::uint16_t queues, std::uint64_t feature_mq) const;
   bool has_config() const { return has(vhost_user_wire::protocol_config); }
+  bool disables_rings() const { return negotiates_; }
+  bool takes_mtu() const { return has(vhost_user_wire::protocol_net_mtu); }
   bool tracks_inflight() const { return has(vhost_user_wire::protocol_inflight); }
 
   std::vector<std::byte> read_config(std::uint32_t bytes);
@@ -71,12 +78,16 @@ class VhostUserClient {
 
   // To be called in this order, before the first ring starts.
   void set_features(std::uint64_t driver_features);
+  void set_mtu(std::uint16_t bytes);
   void share(const GuestMemory& memory);  // all of it: shared memory
   InflightArea get_inflight(std::uint16_t queues, std::uint16_t queue_size);
   void set_inflight(const InflightArea& area);
 
   // Gives a ring to the server, from queue.next_available() on.
-  void start_ring(std::uint16_t index, const virtio::VirtQueue& queue, int kick_fd, int call_fd);
+  void start_ring(std::uint16_t index, const virtio::VirtQueue& queue, int kick_fd, int call_fd,
+                  bool enabled);
+  // Of an interface: frames of a ring that is not enabled are dropped. Nothing if it cannot be disabled.
+  void enable_ring(std::uint16_t index, bool enabled);
   // Returns when the server has carried out all that was asked for.
   void settle();
   // Takes a ring back; the index of the next request that the server would have taken.

@@ -120,6 +120,7 @@ void VhostUserService::establish() {
     server_.reconnections.add();
     say("the server is back");
   }
+  device_.connection_changed(true);
   kick();  // for what was offered while nobody looked, and what a server that is gone had been told of
 }
 
@@ -140,13 +141,14 @@ void VhostUserService::start_rings() {
     ring.relay->raise();
     ring.active.queue->take_over();
   }
-  if (begun_ && !server_.inflight && !put_back()) return give_up(untracked);
+  if (begun_ && !server_.inflight && !device_.keeps_requests && !put_back()) return give_up(untracked);
   client.set_features(device_.features);
   client.share(server_.memory);
-  if (client.tracks_inflight()) prepare_inflight();
+  if (client.tracks_inflight() && !device_.keeps_requests) prepare_inflight();
   begun_ = true;
   for (const Ring& ring : rings_)
-    client.start_ring(ring.active.index, *ring.active.queue, ring.active.kick_fd, ring.relay->fd());
+    client.start_ring(ring.active.index, *ring.active.queue, ring.active.kick_fd, ring.relay->fd(),
+                      !device_.is_enabled || device_.is_enabled(ring.active.index));
   client.settle();
 }
 
@@ -184,6 +186,7 @@ void VhostUserService::lose(const std::string& reason) {
     if (Clock::now() - since_ > longest_delay) delay_ = shortest_delay;
     for (const Ring& ring : rings_) ring.relay->raise();
   }
+  device_.connection_changed(false);
   if (!std::exchange(lost_, true)) say("the server is away, requests wait for its return: " + reason);
   set_timer(delay_);
   delay_ = std::min(2 * delay_, longest_delay);
@@ -222,7 +225,7 @@ std::vector<virtio::ActiveQueue> VhostUserService::stop() {
       server_.inflight.reset();
     else
       server_.client.reset();
-    const bool lost = !quiet && !server_.inflight && !put_back();
+    const bool lost = !quiet && !server_.inflight && !device_.keeps_requests && !put_back();
     for (Ring& ring : rings_) {
       if (quiet)
         ring.relay->deliver();
@@ -251,7 +254,7 @@ bool VhostUserService::take_rings_back() {
   const Clock::time_point end = Clock::now() + server_.patience;
   kick();  // for what the driver has offered and not told of: it may not run until this is over
   try {
-    if (!wait_until([this] { return drained(); }, end)) return false;
+    if (!device_.keeps_requests && !wait_until([this] { return drained(); }, end)) return false;
     bool all = true;
     for (const Ring& ring : rings_) {
       const std::uint16_t position = server_.client->stop_ring(ring.active.index);

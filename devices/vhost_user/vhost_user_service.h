@@ -75,6 +75,13 @@ class VhostUserService {
     // VhostUserError if this server cannot go on where the device is. config_changed: the server says so.
     std::function<void(VhostUserClient&)> greet;
     std::function<void(VhostUserClient&)> config_changed;
+    // Requests stay in their rings until the server has use for them, come back in their order, and may be
+    // lost with it: receive buffers, and frames.
+    bool keeps_requests = false;
+    // Called on the service's thread. Whether a ring is to be enabled from its start on; all are without it.
+    std::function<bool(std::uint16_t index)> is_enabled = nullptr;
+    // Called on the service's thread when a server has got the rings, and when it is lost.
+    std::function<void(bool connected)> connection_changed = [](bool) {};
   };
 
   // Returns without waiting for the server. server and events outlive the service. Throws HostError.

@@ -28,6 +28,7 @@ enum class Request : std::uint32_t {
   set_protocol_features = 16,
   get_queue_num = 17,
   set_vring_enable = 18,
+  net_set_mtu = 20,
   set_backend_channel = 21,
   get_config = 24,
   set_config = 25,
@@ -42,6 +43,7 @@ inline constexpr std::uint64_t feature_protocol = 1ull << 30;  // there are prot
 
 inline constexpr std::uint64_t protocol_mq = 1ull << 0;
 inline constexpr std::uint64_t protocol_reply_ack = 1ull << 3;
+inline constexpr std::uint64_t protocol_net_mtu = 1ull << 4;
 inline constexpr std::uint64_t protocol_backend_channel = 1ull << 5;
 inline constexpr std::uint64_t protocol_config = 1ull << 9;
 inline constexpr std::uint64_t protocol_inflight = 1ull << 12;
