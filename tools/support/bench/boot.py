@@ -41,7 +41,7 @@ def contenders_of(setting):
     for transport in ("mmio", "pci"):
         contenders.append(Contender(f"hum, {transport}", [
             setting.hum, "run", "--transport", transport, "--memory", MEMORY + "M", "--console", "none",
-            "--kernel", kernel, "--initrd", initrd, "--cmdline", COMMAND_LINE]))
+            "--net", "none", "--kernel", kernel, "--initrd", initrd, "--cmdline", COMMAND_LINE]))
     found, missing = rivals(setting, kernel, initrd)
     return contenders + found, missing
 

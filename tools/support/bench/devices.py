@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What exits, interrupts, memory and disk requests cost a guest: images that measure it themselves, at CPL 3."""
+"""What exits, interrupts, memory, disk requests and frames cost a guest: images that measure it themselves, at CPL 3."""
 
 import random
 import re
@@ -16,6 +16,7 @@ LIMIT = 60       # seconds for one image
 NOTIFIED = "0xd0000050"  # where the floor has an ioeventfd
 FIGURE = re.compile(r"^(\w+) (\d+) (ns|cycles)$", re.MULTILINE)
 DISK_FIGURE = "block_read_"
+NET_FIGURE = "net_loop_"
 VMMS = ["floor", "hum, mmio", "hum, pci", "QEMU, mmio", "QEMU, polling"]
 
 
@@ -53,7 +54,8 @@ def images_of(setting, *names):
 
 def our_runs(setting):
     exits = images_of(setting, "port_exit", "mmio_exit", "memory_touch", "interrupt_latency")
-    notification, interrupts, reads = images_of(setting, "ioeventfd_exit", "interrupt_latency", "block_requests")
+    notification, interrupts, reads, frames = images_of(setting, "ioeventfd_exit", "interrupt_latency", "block_requests",
+                                                        "net_frames_loop")
     floor = [setting.image("bench_floor"), "--memory", MEMORY, "--console"]
     runs = [Run("floor", [*floor, image]) for image in exits]
     runs.append(Run("floor", [*floor, "--ioeventfd", NOTIFIED, "--cmdline", f"address={NOTIFIED}", notification]))
@@ -61,6 +63,7 @@ def our_runs(setting):
         hum = [setting.hum, "run", "--memory", MEMORY + "M", "--transport", transport, "--cmdline", f"transport={transport}"]
         runs += [Run(f"hum, {transport}", [*hum, "--kernel", image]) for image in images]
         runs.append(Run(f"hum, {transport}", [*hum, "--kernel", reads, "--disk", f"{DISK},readonly=on"]))
+        runs.append(Run(f"hum, {transport}", [*hum, "--kernel", frames, "--device", "net,loopback"]))
     return runs
 
 
@@ -143,13 +146,17 @@ def measure(setting, report):
         raise NotMeasured(f"no image runs here: {runs[0].failure}")
     failures = missing + "".join(f"\n\nNot measured: {run.vmm} {run.failure}" for run in runs if run.failure)
     disk_names = [name for name in names if name.startswith(DISK_FIGURE)]
+    net_names = [name for name in names if name.startswith(NET_FIGURE)]
     for key, title, wanted, text in (
-            ("devices", "Exits, interrupts and memory", [name for name in names if name not in disk_names],
+            ("devices", "Exits, interrupts and memory", [name for name in names if name not in disk_names + net_names],
              f"The images of guest-tests/bench, {rounds} rounds, {MEMORY} MiB, interrupt controllers split; each sample is what "
              "an image prints, the best of its own rounds. Nobody reads the floor's ioeventfd."),
             ("disk", "Reads of 4 KiB, for each", disk_names,
              f"`block_requests.elf`: 1, 4, 16 and 64 reads in flight from a file of {DISK_SIZE} MiB in the page cache. QEMU "
-             "has an I/O thread and io_uring; that thread polls the queue before it sleeps only where the column says so.")):
+             "has an I/O thread and io_uring; that thread polls the queue before it sleeps only where the column says so."),
+            ("network", "Frames of 60 bytes that come back, for each", net_names,
+             "`net_frames_loop.elf`: 1, 4, 16 and 64 frames on their way through an interface whose host's end is a loopback: the "
+             "device alone, without the host's network. QEMU has no such end.")):
         contenders = [contender for (name, _), contender in found.items() if name in wanted]
         if contenders:
             section(report, key, title, text + "\n\n" + figures_table(wanted, found) + failures, contenders)

@@ -86,7 +86,7 @@ def our_command(setting, setup, root, disk):
     options = (f"{disk},format={setup.file_format},cache={'direct' if setup.direct else 'writeback'},id=disk,"
                f"queues={setup.queues},iothreads={setup.queues},poll-us={setup.poll}")
     return [setting.hum, "run", "--memory", MEMORY + "M", "--cpus", setup.queues, "--console", "stdio", "--no-rng",
-            "--kernel", setting.native_kernel(), "--cmdline", COMMAND_LINE + " reboot=panic_warm",
+            "--net", "none", "--kernel", setting.native_kernel(), "--cmdline", COMMAND_LINE + " reboot=panic_warm",
             "--disk", f"{root},readonly=on", "--disk", options]
 
 

@@ -15,7 +15,7 @@ LIMIT = 400    # seconds for both boots
 
 SCRIPT = """
 for transport in mmio pci; do
-  timeout -k 5 150 bin/hum run --transport $transport --initrd guest-tests/exit_init.cpio --console none \
+  timeout -k 5 150 bin/hum run --transport $transport --net none --initrd guest-tests/exit_init.cpio --console none \
     --record /scratch/$transport.json || echo "over $transport hum ended with $?" >&2
 done
 """

@@ -136,8 +136,9 @@ def candidates(setting):
         root = setting.scratch / "root.cpio"
         root.write_bytes(small_root(SHELL_PROMPT))
         words = "console=ttyS0 quiet panic=-1"
-        found.append(Idle("hum, Linux at a shell", [hum, "run", "--memory", f"{MEMORY}M", "--kernel", kernel,
-                                                    "--initrd", root, "--cmdline", words], SHELL_PROMPT))
+        found.append(Idle("hum, Linux at a shell", [hum, "run", "--memory", f"{MEMORY}M", "--net", "none",
+                                                    "--kernel", kernel, "--initrd", root, "--cmdline", words],
+                          SHELL_PROMPT))
         qemu += ["-kernel", kernel, "-initrd", root, "-append", words]
         found.append(Idle("QEMU, Linux at a shell", setting.qemu_microvm(machine, *qemu), SHELL_PROMPT))
     except NotMeasured as reason:

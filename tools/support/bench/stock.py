@@ -17,8 +17,8 @@ LAB_LIMIT = 900  # seconds for all in the lab
 def contenders_of(setting):
     kernel, initrd = setting.stock_kernel(), setting.image("exit_init.cpio")
     contenders = [Contender(f"hum, {transport}", [
-        setting.hum, "run", "--transport", transport, "--memory", MEMORY + "M", "--console", "none", "--kernel", kernel,
-        "--initrd", initrd, "--cmdline", COMMAND_LINE]) for transport in ("mmio", "pci")]
+        setting.hum, "run", "--transport", transport, "--memory", MEMORY + "M", "--console", "none", "--net", "none",
+        "--kernel", kernel, "--initrd", initrd, "--cmdline", COMMAND_LINE]) for transport in ("mmio", "pci")]
     found, missing = rivals(setting, kernel, initrd)
     if setting.kvmtool:
         # It has no exit port: the kernel's panic at the end of init ends it, a little later.
