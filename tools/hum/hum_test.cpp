@@ -71,7 +71,7 @@ TEST_CASE("completion names every subcommand and option, for three shells") {
   add_run_options(*app.add_subcommand("run", ""), options);
   for (const char* shell : {"bash", "zsh"}) {
     const std::string script = completion_script(app, shell);
-    for (const char* word : {"run", "--kernel", "--memory", "--no-rng"})
+    for (const char* word : {"run", "--kernel", "--memory", "--no-rng", "--net", "--publish"})
       CHECK(script.find(word) != std::string::npos);
   }
   CHECK(completion_script(app, "fish").find("-l kernel") != std::string::npos);

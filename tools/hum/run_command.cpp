@@ -17,6 +17,7 @@
 #include "tools/hum/guest/guest.h"
 #include "tools/hum/guest/job.h"
 #include "tools/hum/kernel_store.h"
+#include "tools/hum/run_network.h"
 #include "tools/hum/session.h"
 #include "tools/hum/terminal.h"
 #include "vmm/base/errors.h"
@@ -123,8 +124,12 @@ Choice choose_kernel(const RunOptions& options, bool command, VmConfig& config) 
   return choice;
 }
 
-Job job_of(const RunOptions& options, bool terminal) {
+// As long as the guest of a slow host may take for an address that passt has ready.
+constexpr std::uint16_t dhcp_patience = 3000;
+
+Job job_of(const RunOptions& options, const RunNetwork& network, bool terminal) {
   Job job;
+  if (!network.devices.empty()) job.network_patience = network.has_dhcp ? dhcp_patience : std::uint16_t{0};
   job.arguments = options.command;
   job.environment = options.environment;
   job.directory = options.directory;
@@ -198,6 +203,19 @@ void add_seconds(CLI::App& app, const std::string& key, unsigned& seconds, const
       ->group("Session");
 }
 
+// Without the network where that cannot be had and nobody has asked for it.
+Vm& make_vm(std::optional<Vm>& vm, VmConfig config, const RunNetwork& network, const Log& log) {
+  if (!network.dispensable) return vm.emplace(std::move(config), all_devices(), log);
+  try {
+    return vm.emplace(config, all_devices(), log);
+  } catch (const ConfigError& error) {
+    if (error.key() != "net") throw;
+    tell_of_no_network(error.what());
+  }
+  std::erase_if(config.devices, [](const DeviceConfig& device) { return device.kind == "net"; });
+  return vm.emplace(std::move(config), all_devices(), log);
+}
+
 }  // namespace
 
 void add_run_options(CLI::App& app, RunOptions& options) {
@@ -230,6 +248,17 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("-d,--disk", options.disks,
                  "a disk: PATH[,readonly=on][,cache=direct]..., see hum devices; may be repeated")
       ->type_name("SPEC")
+      ->group("Devices");
+  app.add_option("--net", options.networks,
+                 "a network: user (the default of a Linux guest; needs passt, but no root), tap=NAME, "
+                 "bridge=NAME, macvtap=NAME, vhost-user=SOCKET or none, and more options behind it, see hum "
+                 "devices; may be repeated")
+      ->type_name("SPEC")
+      ->group("Devices");
+  app.add_option("-p,--publish", options.publish,
+                 "a port of this host that leads to one of the guest, in a user network: "
+                 "[ADDRESS:]HOST:GUEST[/udp]; may be repeated")
+      ->type_name("PORTS")
       ->group("Devices");
   app.add_option("--device", options.devices,
                  "any device: KIND[,KEY=VALUE...]; 'hum devices' lists the kinds; may be repeated")
@@ -267,6 +296,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       "  hum run -- uname -a                          one command, its output and exit code\n"
       "  head -c 1M /dev/urandom | hum run -- sha256sum\n"
       "  hum run --disk root.img --append 'root=/dev/vda rw'\n"
+      "  hum run -p 8080:80 -- httpd -f -h /etc       port 8080 of this host is port 80 of the guest\n"
+      "  hum run --net tap=tap0,vhost=on              on a tap of this host (see docs/network.md)\n"
       "  hum run --kernel vmlinuz --initrd initrd.img --cpus 4 --memory 2G --record end.json\n\n"
       "In the console: Ctrl-A x ends the VM, Ctrl-A h shows help.");
 }
@@ -288,10 +319,12 @@ int run(const RunOptions& options) {
 
   const bool terminal = command && ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
   std::optional<CommandPorts> ports;
+  const RunNetwork network = choose_network(options, choice.linux_guest);
   if (choice.linux_guest && (command || options.initrd.empty()) && !config.boot.initrd_path.empty())
-    config.boot.extra_initrd = job_archive(job_of(options, terminal));
+    config.boot.extra_initrd = job_archive(job_of(options, network, terminal));
   config.devices = standard_devices();
   for (const std::string& disk : options.disks) config.devices.push_back({"disk", disk});
+  config.devices.insert(config.devices.end(), network.devices.begin(), network.devices.end());
   if (options.random) config.devices.push_back({"rng", ""});
   if (command) {
     ports.emplace(terminal);
@@ -316,7 +349,8 @@ int run(const RunOptions& options) {
   const LogLevel level = options.verbosity >= 2   ? LogLevel::debug
                          : options.verbosity == 1 ? LogLevel::info
                                                   : LogLevel::warning;
-  Vm vm(std::move(config), all_devices(), Log(log_to_stderr, level));
+  std::optional<Vm> made;
+  Vm& vm = make_vm(made, std::move(config), network, Log(log_to_stderr, level));
   if (choice.linux_guest) warn_if_emulated();
   const int code = Session(vm, std::move(session)).run();
   report_end(vm.wait(), console == SessionOptions::Console::stdio);

@@ -21,6 +21,8 @@ struct RunOptions {
   std::vector<std::string> append;
   std::vector<std::string> modules;
   std::vector<std::string> disks;
+  std::vector<std::string> networks;
+  std::vector<std::string> publish;  // ports
   std::vector<std::string> devices;
   bool random = true;
   std::string console = "auto";

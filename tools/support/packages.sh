@@ -21,13 +21,13 @@ HUM_BUILD_PACKAGES=(
 HUM_CHECK_PACKAGES=(
   clang-19 libclang-rt-19-dev llvm-19 clang-format-19
   acpica-tools shellcheck python3 mmdebstrap genext2fs
-  util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio qemu-utils qemu-system-common fio
+  util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio qemu-utils qemu-system-common fio passt tcpdump
 )
 
 # For tools/bench: the rival, and what a guest measures with.
 # shellcheck disable=SC2034
 HUM_BENCH_PACKAGES=(
-  qemu-system-x86 qemu-utils fio busybox-static e2fsprogs zstd
+  qemu-system-x86 qemu-utils fio iperf3 passt iproute2 iputils-ping busybox-static e2fsprogs zstd
 )
 
 # For tools/lab.

@@ -44,6 +44,9 @@ struct Bench {
     root.write("proc/self/cgroup", "0::/mine\n");
     root.write("sys/fs/cgroup/mine/cgroup.controllers", "cpu io memory pids\n");
     root.write("proc/sys/kernel/pid_max", "4194304\n");
+    root.write("proc/thread-self/net/route",
+               "Iface Destination Gateway Flags RefCnt Use Metric Mask\n"
+               "eth0 00000000 0100090A 0003 0 0 0 00000000 0 0 0\n");
     for (const char* name : {"passt", "qemu-system-x86_64", "dnsmasq", "nft"}) {
       const std::string path = root.write("usr/bin/" + std::string(name), "");
       std::filesystem::permissions(path, std::filesystem::perms::owner_all);
@@ -351,6 +354,13 @@ TEST_CASE("a program that is not installed is named with its package") {
     CHECK(bench.check(name).state == State::no);
     CHECK(contains(bench.check(name).fix, "apt-get install"));
   }
+}
+
+TEST_CASE("a host without a default route has none for VMs either") {
+  const Bench bench;
+  bench.root.remove("proc/thread-self");
+  CHECK(bench.check("default route").state == State::no);
+  CHECK(exit_code_of(verdict_of(host_checks(bench.host))) == 0);
 }
 
 TEST_CASE("this host can be examined") {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "devices/net/user_host.h"
 #include "tools/hum/doctor/host_checks.h"
 #include "vmm/base/options.h"
 
@@ -305,6 +306,16 @@ Check program_check(const Host& host, const Program& program) {
           Weight::remark};
 }
 
+Check route_check(const Host& host) {
+  const bool found = has_default_route(host.root);
+  return {"default route",
+          found ? State::yes : State::no,
+          found ? "there" : "none",
+          "no network for a VM without root: passt has none to share",
+          "connect this host; 'ip route' shows its routes",
+          Weight::remark};
+}
+
 }  // namespace
 
 std::vector<Check> device_checks(const Host& host) {
@@ -342,6 +353,7 @@ std::vector<Check> limit_checks(const Host& host) {
 std::vector<Check> program_checks(const Host& host) {
   return {
       program_check(host, {"passt", "no network for a VM without root", "passt"}),
+      route_check(host),
       program_check(host,
                     {"qemu-system-x86_64", "tools/lab, which stands in for missing hardware, does not run",
                      "qemu-system-x86"}),

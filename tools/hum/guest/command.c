@@ -306,6 +306,7 @@ int run_command(const struct hum_job* job) {
   int start[2] = {-1, -1};
   valid(pipe2(start, O_CLOEXEC), "a pipe");
   failed_start = start[1];
+  await_network(job->network_patience);
 
   child = valid(fork(), "a process");
   if (child == 0) {
@@ -358,6 +359,7 @@ int run_shell(const struct hum_job* job) {
   const struct winsize size = {.ws_row = job->rows, .ws_col = job->columns};
   if (job->terminal) ioctl(console, TIOCSWINSZ, &size);
 
+  await_network(job->network_patience);
   struct utsname kernel = {.release = ""};
   uname(&kernel);
   dprintf(console, "Linux %s: 'exit CODE' ends the machine with that code.\n", kernel.release);

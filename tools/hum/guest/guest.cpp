@@ -49,6 +49,7 @@ std::vector<std::byte> job_archive(const Job& job) {
     append(records, "terminal",
            std::to_string(job.terminal->rows) + " " + std::to_string(job.terminal->columns));
   }
+  if (job.network_patience) append(records, "network", std::to_string(*job.network_patience));
 
   CpioWriter archive;
   const std::string_view job_path = std::string_view(hum_job_path).substr(1);

@@ -25,6 +25,8 @@ struct Job {
   std::string directory;                 // where it starts; empty: the guest's choice
   std::string hostname = "hum";
   std::optional<TerminalSize> terminal;  // a command: runs on a terminal; a shell: the console's size
+  // Interfaces get addresses by DHCP, and the command waits so many milliseconds for the first one.
+  std::optional<std::uint16_t> network_patience;
 };
 
 // An initrd with just /init and the job. Appended to an initrd of the kernel store it replaces that one's

@@ -59,6 +59,7 @@ TEST_CASE("init reads the job that the host has written") {
   written.directory = "/var/tmp";
   written.hostname = "guest";
   written.terminal = Job::TerminalSize{50, 132};
+  written.network_patience = 3000;
   std::string file = job_file(job_archive(written));
   const ReadJob read(file.data(), file.size());
   REQUIRE(read.problem == nullptr);
@@ -69,6 +70,8 @@ TEST_CASE("init reads the job that the host has written") {
   CHECK(read.terminal);
   CHECK(read.rows == 50);
   CHECK(read.columns == 132);
+  CHECK(read.network);
+  CHECK(read.network_patience == 3000);
 }
 
 TEST_CASE("without a job file, and with one without keys, init runs a shell") {

@@ -131,10 +131,10 @@ static void load_modules(void) {
   }
 }
 
-static void raise_loopback(void) {
+void raise_interface(const char* name) {
   int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  struct ifreq request = {.ifr_name = "lo"};
-  request.ifr_flags = IFF_UP | IFF_RUNNING;
+  struct ifreq request = {.ifr_flags = IFF_UP | IFF_RUNNING};
+  snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
   if (control >= 0) {
     ioctl(control, SIOCSIFFLAGS, &request);
     close(control);
@@ -168,7 +168,7 @@ int main(void) {
   }
   mount_all();
   load_modules();
-  raise_loopback();
+  raise_interface("lo");
 
   size_t size = 0;
   char* bytes = read_file(hum_job_path, &size);
@@ -181,5 +181,6 @@ int main(void) {
   set_environment(&job);
   if (disk && *job.arguments == NULL) become_init();
   signal(SIGPIPE, SIG_IGN);
+  if (job.network) start_network();
   finish(*job.arguments != NULL ? run_command(&job) : run_shell(&job));
 }

@@ -31,6 +31,15 @@ const char* kernel_option(const char* key);
 
 // Makes the disk named by root= the root, if one is named; true if so. (root.c)
 bool switch_to_root_disk(void);
+extern bool root_is_disk;  // what it has answered
+
+// Switches an interface on. (init.c)
+void raise_interface(const char* name);
+
+// Begins to get every Ethernet interface an address; await_network waits so many milliseconds at most until
+// one has got it. (network.c)
+void start_network(void);
+void await_network(int patience);
 
 // Unmounts disks, or makes them read-only where they are in use: their file systems are clean afterwards.
 // (root.c)

@@ -24,6 +24,15 @@ static bool parse_size(const char* text, struct hum_job* job) {
   return true;
 }
 
+static bool parse_network(const char* text, struct hum_job* job) {
+  char* end = NULL;
+  unsigned long patience = strtoul(text, &end, 10);
+  if (end == text || *end != '\0' || patience > USHRT_MAX) return false;
+  job->network = true;
+  job->network_patience = (unsigned short)patience;
+  return true;
+}
+
 const char* hum_job_parse(char* bytes, size_t size, struct hum_job* job) {
   *job = (struct hum_job){.directory = NULL, .hostname = "hum"};
   size_t records = 0;
@@ -47,10 +56,12 @@ const char* hum_job_parse(char* bytes, size_t size, struct hum_job* job) {
       job->directory = value;
     } else if ((value = value_of(record, "hostname")) != NULL) {
       job->hostname = value;
-    } else if ((value = value_of(record, "terminal")) == NULL) {
+    } else if ((value = value_of(record, "terminal")) != NULL) {
+      if (!parse_size(value, job)) return "its terminal size is no pair of numbers";
+    } else if ((value = value_of(record, "network")) == NULL) {
       return "it has an unknown key";
-    } else if (!parse_size(value, job)) {
-      return "its terminal size is no pair of numbers";
+    } else if (!parse_network(value, job)) {
+      return "its patience with the network is no number";
     }
   }
   return NULL;

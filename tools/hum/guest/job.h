@@ -14,6 +14,8 @@
 //   hostname=NAME      ("hum" if absent)
 //   terminal=ROWS COLUMNS   the command gets a pseudo terminal of this size as its controlling terminal; of a
 //                           shell, the size of the serial console
+//   network=MILLISECONDS    Ethernet interfaces get addresses by DHCP; the command or the shell waits so long
+//                           for the first of them
 // An unknown key is an error. Without a file there is a job without any key.
 //
 // The command's standard streams are virtio-console ports of the names below. hum_port_control speaks in
@@ -55,6 +57,8 @@ struct hum_job {
   bool terminal;
   unsigned short rows;
   unsigned short columns;
+  bool network;
+  unsigned short network_patience;  // milliseconds
 };
 
 #ifdef __cplusplus

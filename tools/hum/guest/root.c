@@ -67,6 +67,8 @@ static void carry_mount(const char* from, const char* to) {
   if (mount(from, to, NULL, MS_MOVE, NULL) != 0) umount2(from, MNT_DETACH);
 }
 
+bool root_is_disk = false;
+
 bool switch_to_root_disk(void) {
   const char* device = kernel_option("root");
   if (device == NULL) return false;
@@ -93,6 +95,7 @@ bool switch_to_root_disk(void) {
       chdir("/") != 0) {
     fatal("cannot make %s the root: %s", device, strerror(errno));
   }
+  root_is_disk = true;
   return true;
 }
 
