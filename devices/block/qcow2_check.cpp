@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <array>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_format.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 
 namespace hum {

@@ -5,10 +5,10 @@
 #include <array>
 #include <vector>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_guest_testing.h"
 #include "devices/block/raw_file.h"
 #include "devices/temporary_file.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/testing.h"
 
 namespace hum {

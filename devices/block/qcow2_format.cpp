@@ -3,7 +3,7 @@
 
 #include <array>
 
-#include "devices/block/big_endian.h"
+#include "vmm/base/big_endian.h"
 
 namespace hum {
 namespace {

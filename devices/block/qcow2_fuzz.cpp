@@ -7,8 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_testing.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 
 namespace {

@@ -11,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_format.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 
 namespace hum {

@@ -10,11 +10,11 @@
 #include <iostream>
 #include <string_view>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/memory_image_file.h"
 #include "devices/block/raw_file.h"
 #include "devices/temporary_file.h"
 #include "devices/virtio_testing.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/testing.h"
 

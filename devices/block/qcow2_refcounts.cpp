@@ -5,8 +5,8 @@
 #include <array>
 #include <utility>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_format.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 
 namespace hum {

@@ -8,9 +8,9 @@
 #include <random>
 #include <vector>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/copy_image.h"
 #include "devices/block/qcow2_guest_testing.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/testing.h"
 
 namespace hum {

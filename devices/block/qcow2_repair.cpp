@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <array>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_check.h"
 #include "devices/block/qcow2_format.h"
+#include "vmm/base/big_endian.h"
 
 namespace hum {
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <utility>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_format.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 
 namespace hum {

@@ -50,9 +50,15 @@ bool contains(const std::vector<Address>& addresses, Bytes address) {
                      [&](const Address& each) { return equal(address, each); });
 }
 
-// An ICMPv6 message behind an IPv6 header and its extensions. Empty: another protocol, or a fragment, in
-// which nobody listens to neighbour discovery (RFC 6980). Nothing: not to be seen in these bytes.
-std::optional<Bytes> icmpv6_of(Bytes packet) {
+// What is behind an IPv6 header and its extensions.
+struct Ipv6Payload {
+  std::size_t at;
+  // Empty: another protocol, or a fragment, in which nobody listens to neighbour discovery (RFC 6980).
+  Bytes icmpv6;
+};
+
+// Nothing: not to be seen in these bytes.
+std::optional<Ipv6Payload> payload_of(Bytes packet) {
   unsigned next = byte_at(packet, 6);
   Bytes rest = packet.subspan(40);
   while (next == next_hop_by_hop || next == next_routing || next == next_destination) {
@@ -62,9 +68,10 @@ std::optional<Bytes> icmpv6_of(Bytes packet) {
     if (rest.size() < bytes) return {};
     rest = rest.subspan(bytes);
   }
-  if (next != next_icmpv6) return Bytes();
+  const std::size_t at = packet.size() - rest.size();
+  if (next != next_icmpv6) return Ipv6Payload{at, {}};
   if (rest.size() < 8) return {};
-  return rest;
+  return Ipv6Payload{at, rest};
 }
 
 // RFC 2131, section 4.1: from port 68 to port 67, with no address yet. A fragment shows no ports.
@@ -114,19 +121,22 @@ void AntiSpoofFilter::set_own(const MacAddress& own) {
 }
 
 FrameFilter::Answer AntiSpoofFilter::decide(Direction direction, const Frame& frame) {
-  if (direction == Direction::to_guest || may_leave(frame.start)) return {};
+  if (direction == Direction::to_guest || may_leave(frame.start, frame.checksum_at)) return {};
   return {Verdict::drop, {}};
 }
 
-bool AntiSpoofFilter::may_leave(Bytes frame) const {
+bool AntiSpoofFilter::may_leave(Bytes frame, std::size_t checksum_at) const {
   if (frame.size() < net_wire::ethernet_header_bytes || !equal(frame.subspan(6), own_.bytes)) return false;
   const unsigned type = word_at(frame, 12);
   const Bytes packet = frame.subspan(net_wire::ethernet_header_bytes);
   if (std::find(ethertypes_vlan.begin(), ethertypes_vlan.end(), type) != ethertypes_vlan.end()) return false;
-  if (type == ethertype_arp) return may_leave_arp(packet);
+  if (type == ethertype_arp) return checksum_at == 0 && may_leave_arp(packet);
   if (addresses_.any()) return true;
-  if (type == ethertype_ipv4) return may_leave_ipv4(packet);
-  return type == ethertype_ipv6 && may_leave_ipv6(packet);
+  // A frame says so only with a place behind its Ethernet header.
+  const std::size_t in_packet = checksum_at == 0 ? 0 : checksum_at - net_wire::ethernet_header_bytes;
+  if (checksum_at != 0 && in_packet == 0) return false;
+  if (type == ethertype_ipv4) return may_leave_ipv4(packet, in_packet);
+  return type == ethertype_ipv6 && may_leave_ipv6(packet, in_packet);
 }
 
 // RFC 826: Ethernet and IPv4 are the only kind there is.
@@ -140,23 +150,30 @@ bool AntiSpoofFilter::may_leave_arp(Bytes packet) const {
   return addresses_.any() || equal(sender, Ipv4Address{}) || contains(addresses_.ipv4, sender);
 }
 
-bool AntiSpoofFilter::may_leave_ipv4(Bytes packet) const {
+bool AntiSpoofFilter::may_leave_ipv4(Bytes packet, std::size_t checksum_at) const {
   if (packet.size() < 20 || byte_at(packet, 0) >> 4 != 4) return false;
+  const std::size_t header = 4 * std::size_t{byte_at(packet, 0) & 15};
+  // Behind the ports.
+  if (header < 20 || (checksum_at != 0 && checksum_at < header + 4)) return false;
   const Bytes source = packet.subspan(12);
   return contains(addresses_.ipv4, source) || (equal(source, Ipv4Address{}) && asks_by_dhcp(packet));
 }
 
-bool AntiSpoofFilter::may_leave_ipv6(Bytes packet) const {
+bool AntiSpoofFilter::may_leave_ipv6(Bytes packet, std::size_t checksum_at) const {
   if (packet.size() < 40 || byte_at(packet, 0) >> 4 != 6) return false;
   const Bytes source = packet.subspan(8);
   const bool unspecified = equal(source, Ipv6Address{});
   if (!unspecified && !is_own_ipv6(source)) return false;
-  const std::optional<Bytes> icmpv6 = icmpv6_of(packet);
-  if (!icmpv6) return false;
-  if (icmpv6->empty()) return !unspecified;
-  const unsigned type = byte_at(*icmpv6, 0);
+  const std::optional<Ipv6Payload> payload = payload_of(packet);
+  if (!payload) return false;
+  const Bytes icmpv6 = payload->icmpv6;
+  // Only where ICMPv6 has its own (RFC 4443, section 2.1), or behind ports.
+  if (checksum_at != 0 && (icmpv6.empty() ? checksum_at < payload->at + 4 : checksum_at != payload->at + 2))
+    return false;
+  if (icmpv6.empty()) return !unspecified;
+  const unsigned type = byte_at(icmpv6, 0);
   if (type != neighbour_advertisement && !(type == neighbour_solicitation && unspecified)) return true;
-  return icmpv6->size() >= 24 && is_own_ipv6(icmpv6->subspan(8));
+  return icmpv6.size() >= 24 && is_own_ipv6(icmpv6.subspan(8));
 }
 
 bool AntiSpoofFilter::is_own_ipv6(Bytes address) const {

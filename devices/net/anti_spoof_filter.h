@@ -40,6 +40,8 @@ std::optional<SenderAddresses> parse_anti_spoof(std::string_view what, std::stri
 // Every other protocol is dropped then. Frames with a VLAN tag are dropped in either case: the host has not
 // put the interface into a VLAN, and nothing may hide behind a tag.
 //
+// The host may have to put a checksum into a frame: it must not fall on what decides.
+//
 // The MAC is the one that the host gave: a guest that sets another one by its control queue sends nothing.
 // No state: any number of threads.
 class AntiSpoofFilter final : public FrameFilter {
@@ -54,10 +56,10 @@ class AntiSpoofFilter final : public FrameFilter {
  private:
   using Bytes = std::span<const std::byte>;
 
-  bool may_leave(Bytes frame) const;
+  bool may_leave(Bytes frame, std::size_t checksum_at) const;
   bool may_leave_arp(Bytes packet) const;
-  bool may_leave_ipv4(Bytes packet) const;
-  bool may_leave_ipv6(Bytes packet) const;
+  bool may_leave_ipv4(Bytes packet, std::size_t checksum_at) const;
+  bool may_leave_ipv6(Bytes packet, std::size_t checksum_at) const;
   bool is_own_ipv6(Bytes address) const;
 
   MacAddress own_;

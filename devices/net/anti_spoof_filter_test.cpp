@@ -88,10 +88,11 @@ SenderAddresses given() {
   return *parse_anti_spoof("net.anti-spoof", "192.0.2.7+2001:db8::7+192.0.2.9");
 }
 
-bool leaves(const Bytes& frame, const SenderAddresses& addresses = given()) {
+bool leaves(const Bytes& frame, const SenderAddresses& addresses = given(), std::size_t checksum_at = 0) {
   AntiSpoofFilter filter(own, addresses);
   const std::size_t start = std::min(frame.size(), Frame::most_start_bytes);
-  const Frame asked{.start = std::span(frame).first(start), .rest = {}, .bytes = frame.size()};
+  const Frame asked{
+      .start = std::span(frame).first(start), .rest = {}, .bytes = frame.size(), .checksum_at = checksum_at};
   CHECK(filter.decide(Direction::to_guest, asked).verdict == Verdict::pass);
   return filter.decide(Direction::from_guest, asked).verdict == Verdict::pass;
 }
@@ -242,6 +243,30 @@ TEST_CASE("extension headers hide no advertisement") {
     CHECK_FALSE(leaves(ipv6(ipv6_own, extension, behind(58, 9, neighbour(136, ipv6_own)))));
     CHECK_FALSE(leaves(ipv6(ipv6_own, extension, Bytes(1))));
   }
+}
+
+TEST_CASE("no checksum of the host's falls on what says who a frame is from") {
+  const auto places = [](const Bytes& frame, const SenderAddresses& addresses = given()) {
+    std::vector<std::size_t> allowed;
+    for (std::size_t at = 14; at + 2 <= frame.size(); ++at)
+      if (leaves(frame, addresses, at)) allowed.push_back(at);
+    return allowed;
+  };
+  const auto from_to = [](std::size_t first, std::size_t last) {
+    std::vector<std::size_t> numbers;
+    for (; first <= last; ++first) numbers.push_back(first);
+    return numbers;
+  };
+  // Behind the ports, which are 34 to 37 here.
+  CHECK(places(udp({192, 0, 2, 7})) == from_to(38, 40));
+  CHECK(places(udp({0, 0, 0, 0})) == from_to(38, 40));
+  CHECK(places(arp({192, 0, 2, 7})).empty());
+  CHECK(places(arp({192, 0, 2, 7}), SenderAddresses{}).empty());
+  CHECK(places(ipv6(ipv6_own, 17)) == from_to(58, 60));
+  CHECK(places(ipv6(ipv6_own, 58, neighbour(136, ipv6_own))) == from_to(56, 56));
+  Bytes long_header = udp({192, 0, 2, 7});
+  long_header[14] = std::byte{0x44};  // shorter than there is
+  CHECK_FALSE(leaves(long_header));
 }
 
 TEST_CASE("from the unspecified address a guest may look whether its own addresses are free") {

@@ -18,6 +18,8 @@ struct Frame {
   std::span<const std::byte> start;  // the first bytes, up to most_start_bytes: a copy
   std::span<const iovec> rest;       // what comes behind it
   std::size_t bytes = 0;             // of the whole frame
+  // Where the host will put a checksum of two bytes, whatever is there now; 0: nowhere.
+  std::size_t checksum_at = 0;
 };
 
 // One link of the chain between queue and endpoint: rate limits, captures, what a host does not let through.

@@ -100,7 +100,7 @@ FrameReceiver::Step FrameReceiver::read() {
   if (traffic_.carrier) {
     gather(likely_bytes());
     if (count_ == 0) return Step::no_room;
-    in_buffers_ = spread(most_bytes, IOV_MAX - 1);
+    in_buffers_ = spread(most_bytes, IOV_MAX - 2);  // one for the rest, and one for the endpoint
   }
   if (in_buffers_ < most_bytes) parts_.push_back({rest_.data(), rest_.size()});
   const FrameEndpoint::Transfer transfer = endpoint_.receive(parts_);
@@ -142,6 +142,7 @@ FrameReceiver::Step FrameReceiver::make_room() {
   if (!mergeable()) return drop(counters_.rx_no_room);
   gather(bytes_);
   if (room_ < bytes_) {
+    if (count_ == chains_.size()) return drop(counters_.rx_no_room);  // all there can be
     const auto now = FrameGate::Clock::now();
     if (give_up_at_ == FrameGate::Clock::time_point()) {
       give_up_at_ = now + patience_for_room;

@@ -77,6 +77,8 @@ bool FrameTransmitter::prepare() {
   const auto checked = checked_header(header, bytes_, traffic_.driver_features);
   if (!checked) return drop(counters_.tx_malformed);
   std::memcpy(start_.data(), &*checked, sizeof header);
+  const bool lacks_checksum = (checked->flags & header_needs_csum) != 0;
+  checksum_at_ = lacks_checksum ? std::size_t{checked->csum_start} + checked->csum_offset : 0;
   parts_.assign(1, {start_.data(), start_bytes_});
   append_range(chain_.readable, start_bytes_, chain_.readable_bytes - start_bytes_, parts_);
   if (parts_.size() > IOV_MAX) return drop(counters_.tx_malformed);
@@ -95,7 +97,8 @@ bool FrameTransmitter::finish() {
     const FrameFilter::Verdict verdict =
         gate_.ask({.start = std::span(start_).first(start_bytes_).subspan(sizeof(Header)),
                    .rest = std::span(parts_).subspan(1),
-                   .bytes = bytes_});
+                   .bytes = bytes_,
+                   .checksum_at = checksum_at_});
     if (verdict == FrameFilter::Verdict::hold) return false;
     if (verdict == FrameFilter::Verdict::drop) {
       drop(counters_.tx_filtered);

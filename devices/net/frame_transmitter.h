@@ -61,7 +61,8 @@ class FrameTransmitter {
   bool busy_ = false;
   bool filtered_ = false;  // its start is a copy
   virtio::DescriptorChain chain_;
-  std::size_t bytes_ = 0;  // without its header
+  std::size_t bytes_ = 0;        // without its header
+  std::size_t checksum_at_ = 0;  // as in Frame
   std::array<std::byte, sizeof(net_wire::Header) + Frame::most_start_bytes> start_;
   std::size_t start_bytes_ = 0;  // with the header
   std::vector<iovec> parts_;     // first the start

@@ -42,6 +42,7 @@ class NetDevice final : public virtio::VirtioDevice {
   std::uint64_t features() const override;
   std::uint64_t ring_features() const override { return path_->ring_features(); }
   std::span<const std::uint16_t> queue_sizes() const override { return queue_sizes_; }
+  bool uses_call_fds() const override { return path_->uses_call_fds(); }
   void read_config(std::uint32_t offset, std::span<std::byte> data) const override;
   void activate(std::uint64_t driver_features, std::vector<virtio::ActiveQueue> queues,
                 virtio::DeviceEvents& events) override;

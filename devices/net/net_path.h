@@ -40,6 +40,7 @@ class NetPath {
   virtual std::uint64_t ring_features() const {
     return virtio::feature_indirect_desc | virtio::feature_event_idx;
   }
+  virtual bool uses_call_fds() const { return false; }
   virtual std::uint16_t pairs() const = 0;
   virtual std::optional<std::uint16_t> mtu() const = 0;
 

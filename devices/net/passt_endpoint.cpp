@@ -9,7 +9,7 @@
 #include <cstring>
 #include <utility>
 
-#include "devices/block/big_endian.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 
 namespace hum {

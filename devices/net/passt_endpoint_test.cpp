@@ -9,7 +9,7 @@
 #include <cstring>
 #include <string>
 
-#include "devices/block/big_endian.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/testing.h"
 
 namespace hum {

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "vmm/base/errors.h"
+#include "vmm/base/printable.h"
 
 namespace hum {
 namespace {
@@ -110,14 +111,15 @@ PasstProcess::PasstProcess(const std::string& program, const std::vector<std::st
   end_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
   if (end_) return;
   const int error = errno;
-  ::kill(pid_, SIGKILL);
-  ::waitpid(pid_, nullptr, 0);
+  // Where somebody else has reaped it the number may be another's.
+  if (error != ESRCH && ::kill(pid_, SIGKILL) == 0) ::waitpid(pid_, nullptr, 0);
   throw HostError(error, "watch " + program);
 }
 
 PasstProcess::~PasstProcess() {
   kill();
-  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  siginfo_t info{};
+  while (::waitid(P_PIDFD, static_cast<id_t>(end_.get()), &info, WEXITED) != 0 && errno == EINTR) {
   }
 }
 
@@ -138,11 +140,12 @@ bool PasstProcess::hear() {
 
 std::string PasstProcess::reason() {
   siginfo_t info{};
-  if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOWAIT | WNOHANG) != 0 || info.si_pid == 0)
+  if (::waitid(P_PIDFD, static_cast<id_t>(end_.get()), &info, WEXITED | WNOWAIT | WNOHANG) != 0 ||
+      info.si_pid == 0)
     return "it is gone";
   if (info.si_code != CLD_EXITED) return "signal " + std::to_string(info.si_status) + " ended it";
   hear();
-  const std::string message = last_message(heard_);
+  const std::string message = printable(last_message(heard_));
   return info.si_status == 0 || message.empty() ? "it ended with exit code " + std::to_string(info.si_status)
                                                 : message;
 }

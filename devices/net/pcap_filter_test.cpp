@@ -215,8 +215,10 @@ TEST_CASE("a capture that hits a limit in the middle of a frame keeps the frames
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
   const rlimit limit{24 + 2 * 76 + 30, before.rlim_max};
+  world.settings.latest = std::chrono::hours(1);  // nothing is written between the frames and the limit
   {
     PcapFilter filter(world.settings, world.machine.log);
+    REQUIRE(soon([&] { return content_of(world.settings.path).size() == 24; }));
     for (int i = 0; i < 5; ++i) pass(filter, Direction::from_guest, Sent(60));
     REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
   }

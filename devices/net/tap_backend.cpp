@@ -45,6 +45,11 @@ unsigned long tun_offloads(std::uint64_t accepted) {
   return wanted;
 }
 
+// A tap that is gone has nothing to be set; its endpoints tell that it is.
+bool is_gone(int error) {
+  return error == EBADFD || error == ENODEV;
+}
+
 // What this kernel takes: it says so by taking it.
 std::uint64_t probe(int fd) {
   std::uint64_t accepted = 0;
@@ -72,15 +77,15 @@ TapBackend::TapBackend(const TapSettings& settings, const Log& log) : tap_(open_
 }
 
 void TapBackend::set_offloads(std::uint64_t accepted) {
-  if (::ioctl(fds_.front(), TUNSETOFFLOAD, tun_offloads(accepted & offloads_)) != 0)
+  if (::ioctl(fds_.front(), TUNSETOFFLOAD, tun_offloads(accepted & offloads_)) != 0 && !is_gone(errno))
     throw HostError(errno, "set the offloads of a tap");
 }
 
 void TapBackend::use_pairs(std::uint16_t count) {
   for (; used_ != count; used_ = static_cast<std::uint16_t>(used_ < count ? used_ + 1 : used_ - 1)) {
     const bool more = used_ < count;
-    if (const int error = switch_queue(fds_[more ? used_ : used_ - 1u], more))
-      throw HostError(error, "change the number of a tap's queues");
+    const int error = switch_queue(fds_[more ? used_ : used_ - 1u], more);
+    if (error != 0 && !is_gone(error)) throw HostError(error, "change the number of a tap's queues");
   }
 }
 

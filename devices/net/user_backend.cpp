@@ -12,6 +12,10 @@ namespace {
 constexpr auto start_patience = std::chrono::seconds(30);  // far more than an emulated host takes
 constexpr const char* do_without = "or do without a network: --net none";
 
+ConfigError did_not_start(const std::string& what, const std::string& reason) {
+  return {what, "user", "passt did not start: " + reason, std::string("see docs/network.md, ") + do_without};
+}
+
 UserSettings completed(UserSettings settings) {
   if (settings.program.empty()) {
     if (auto obstacle = user_network_obstacle(settings.what)) throw ConfigError(*obstacle);
@@ -65,7 +69,11 @@ UserBackend::UserBackend(UserSettings settings, const Log& log)
                  ": the name servers in /etc/resolv.conf are this host's own, which guests do not reach: "
                  "name one inside the guest");
   arguments_ = passt_arguments(settings_, servers.replaced);
-  thread_.call([this] { start(); });
+  try {
+    thread_.call([this] { start(); });
+  } catch (const HostError& error) {
+    throw did_not_start(settings_.what, error.what());
+  }
 }
 
 UserBackend::~UserBackend() = default;
@@ -143,8 +151,7 @@ void UserBackend::settle() {
     reason_ = "it did not get ready within 30 seconds";
   else if (first_start_ == Start::done)
     return;
-  throw ConfigError(settings_.what, "user", "passt did not start: " + reason_,
-                    std::string("see docs/network.md, ") + do_without);
+  throw did_not_start(settings_.what, reason_);
 }
 
 }  // namespace hum

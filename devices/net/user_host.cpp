@@ -8,9 +8,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string_view>
+#include <system_error>
 
 namespace hum {
 namespace {
@@ -79,7 +81,10 @@ std::string find_passt() {
   std::istringstream folders(variable != nullptr ? variable : "/usr/bin:/bin");
   for (std::string folder; std::getline(folders, folder, ':');) {
     std::string path = folder + "/passt";
-    if (path.starts_with('/') && ::access(path.c_str(), X_OK) == 0) return path;
+    std::error_code unknown;
+    if (path.starts_with('/') && std::filesystem::is_regular_file(path, unknown) &&
+        ::access(path.c_str(), X_OK) == 0)
+      return path;
   }
   return {};
 }

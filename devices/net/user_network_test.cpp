@@ -14,12 +14,12 @@
 #include <string>
 #include <vector>
 
-#include "devices/block/big_endian.h"
 #include "devices/net/passt_testing.h"
 #include "devices/net/tap_testing.h"
 #include "devices/net/user_backend.h"
 #include "devices/net/user_host.h"
 #include "devices/virtio_testing.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -268,7 +268,9 @@ TEST_CASE("a passt that was killed is replaced, published ports included") {
     std::atomic<int> changes = 0;
     guest.backend.on_link_change([&] { ++changes; });
     CHECK(guest.hears_arp());
-    REQUIRE(::kill(running_passt(), SIGKILL) == 0);
+    const pid_t passt = running_passt();
+    REQUIRE(passt > 0);
+    REQUIRE(::kill(passt, SIGKILL) == 0);
     CHECK(comes_true([&] { return changes == 2; }));
     CHECK(guest.backend.link());
     CHECK(guest.hears_arp());

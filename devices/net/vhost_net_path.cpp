@@ -202,7 +202,7 @@ void VhostNetPath::use_pairs(std::uint16_t count) {
 
 void VhostNetPath::set_carrier(bool up) {
   thread_.call([&] {
-    if (std::exchange(carrier_, up) == up) return;
+    if (std::exchange(carrier_, up) == up || given_up_) return;
     try {
       if (up) drop_waiting();
       settle();
@@ -227,10 +227,10 @@ void VhostNetPath::drop_waiting() {
     if (ring_of(ring) != transmit) continue;
     virtio::VirtQueue& queue = *ring.active.queue;
     queue.take_over();
-    queue.drain(chain, [&](const virtio::DescriptorChain& frame) {
-      queue.push(frame.head, 0);
-      return true;
-    });
+    // So many and no more: the driver may add others as fast as these are dropped.
+    const auto waiting = static_cast<std::uint16_t>(queue.offered_index() - queue.next_available());
+    for (unsigned count = 0; count < waiting && queue.pop(chain); ++count) queue.push(chain.head, 0);
+    queue.publish();
     set_base(ring);
   }
 }

@@ -39,6 +39,7 @@ class VhostNetPath final : public NetPath {
 
   std::uint64_t features() const override;
   std::uint64_t ring_features() const override;
+  bool uses_call_fds() const override { return true; }
   std::uint16_t pairs() const override { return static_cast<std::uint16_t>(devices_.size()); }
   std::optional<std::uint16_t> mtu() const override { return backend_->mtu(); }
 

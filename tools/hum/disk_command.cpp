@@ -13,11 +13,11 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "devices/block/big_endian.h"
 #include "devices/block/qcow2_header.h"
 #include "devices/block/raw_file.h"
 #include "tools/hum/disk/common.h"
 #include "tools/hum/disk/new_file.h"
+#include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
 #include "vmm/base/printable.h"

@@ -28,7 +28,20 @@ bool is_user_network(const std::string& spec) {
   return true;
 }
 
+// A first word that is neither a kind nor KEY=VALUE is most likely the name of an interface.
+void check_kind(const std::string& spec) {
+  const std::string word = spec.substr(0, spec.find(','));
+  constexpr std::string_view bare[] = {"user", "loopback", "vhost", "link"};
+  if (word.find('=') != std::string::npos ||
+      std::find(std::begin(bare), std::end(bare), word) != std::end(bare))
+    return;
+  throw ConfigError(
+      "net", word, "no kind of network",
+      "give user, tap=NAME, tap-fd=N, bridge=NAME, macvtap=NAME, vhost-user=SOCKET, or none alone");
+}
+
 DeviceConfig device_of(const std::string& spec) {
+  check_kind(spec);
   if (spec.starts_with(vhost_user)) return {"vhost-user-net", spec.substr(vhost_user.size())};
   return {"net", spec};
 }

@@ -21,7 +21,7 @@ HUM_BUILD_PACKAGES=(
 HUM_CHECK_PACKAGES=(
   clang-19 libclang-rt-19-dev llvm-19 clang-format-19
   acpica-tools shellcheck python3 mmdebstrap genext2fs
-  util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio qemu-utils qemu-system-common fio passt tcpdump
+  util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio qemu-utils qemu-system-common fio passt iperf3 tcpdump
 )
 
 # For tools/bench: the rival, and what a guest measures with.

@@ -134,6 +134,16 @@ TEST_CASE("virtio-pci: a running device that is interrupted in another way gets 
   CHECK(guest.device.activations == 5);
 }
 
+TEST_CASE("virtio-pci: a device without use for the eventfds keeps its queues while vectors change") {
+  PciGuest guest;
+  guest.device.uses_call_fds = false;
+  guest.start();
+  guest.select(0);
+  guest.set<std::uint16_t>(0x1a, 1);
+  guest.set_config<std::uint16_t>(guest.msix + 2, 0);
+  CHECK(guest.device.activations == 1);
+}
+
 TEST_CASE("virtio-pci: a device that waits for its reset gets no queues by another vector") {
   PciGuest guest;
   guest.start();

@@ -189,7 +189,7 @@ void VirtioCore::rebind_kicks() {
 }
 
 void VirtioCore::reactivate() {
-  if (!active_) return;
+  if (!active_ || !device_->uses_call_fds()) return;
   pause();
   resume();
 }

@@ -121,7 +121,7 @@ class VirtioCore final : private DeviceEvents {
 
   // The places of notification have changed: binds the kicks of a running device again.
   void rebind_kicks();
-  // The queues' interrupts have changed: a running device gets its queues anew.
+  // The queues' interrupts have changed: a running device that raises them itself gets its queues anew.
   void reactivate();
 
   // See VirtioDevice.

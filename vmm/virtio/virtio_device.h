@@ -87,6 +87,9 @@ class VirtioDevice {
   virtual void read_config(std::uint32_t offset, std::span<std::byte> data) const = 0;
   virtual void write_config(std::uint32_t /*offset*/, std::span<const std::byte> /*data*/) {}
 
+  // Whether ActiveQueue::call_fd is of use to the device, which then gets its queues anew where one changes.
+  virtual bool uses_call_fds() const { return false; }
+
   // DRIVER_OK, or the end of a pause: the enabled queues move to the device, which serves them from its own
   // thread until deactivate or suspend. Every queue is scanned once. events outlives the activation. Throws
   // HostError (the transport then sets DEVICE_NEEDS_RESET).

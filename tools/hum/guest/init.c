@@ -133,10 +133,13 @@ static void load_modules(void) {
 
 void raise_interface(const char* name) {
   int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  struct ifreq request = {.ifr_flags = IFF_UP | IFF_RUNNING};
+  struct ifreq request = {.ifr_flags = 0};
   snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
   if (control >= 0) {
-    ioctl(control, SIOCSIFFLAGS, &request);
+    if (ioctl(control, SIOCGIFFLAGS, &request) == 0) {
+      request.ifr_flags |= IFF_UP;
+      ioctl(control, SIOCSIFFLAGS, &request);
+    }
     close(control);
   }
 }

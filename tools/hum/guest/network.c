@@ -16,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,7 +63,33 @@ static void add_route(uint32_t destination, uint32_t mask, uint32_t gateway) {
   ioctl(control, SIOCADDRT, &route);
 }
 
-// The first interface that knows name servers names them. A disk's own file stays as it is, below a mount.
+// Makes the folders that a path is in.
+static void make_folders(char* path) {
+  for (char* at = strchr(path + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
+    *at = '\0';
+    mkdir(path, 0755);
+    *at = '/';
+  }
+}
+
+// A disk's own file stays as it is, below a mount. A link of it that leads to a place below /run, which is
+// ours, gets what it leads to; where there is no file, it becomes a link.
+static void install_name_servers(const char* own, const char* usual) {
+  if (root_is_disk && mount(own, usual, NULL, MS_BIND, NULL) == 0) return;
+  char target[256];
+  const ssize_t size = readlink(usual, target, sizeof target - 1);
+  if (size <= 0) {
+    (void)!symlink(own, usual);
+    return;
+  }
+  target[size] = '\0';
+  char* path = strncmp(target, "../run/", 7) == 0 ? target + 2 : target;
+  if (strncmp(path, "/run/", 5) != 0) return;
+  make_folders(path);
+  (void)!symlink(own, path);
+}
+
+// The first interface that knows name servers names them.
 static void name_servers(const uint32_t servers[dhcp_name_servers]) {
   static const char own[] = "/run/hum.resolv.conf";
   static const char usual[] = "/etc/resolv.conf";
@@ -75,11 +102,7 @@ static void name_servers(const uint32_t servers[dhcp_name_servers]) {
     dprintf(file, "nameserver %s\n", text);
   }
   close(file);
-  if (root_is_disk) {
-    mount(own, usual, NULL, MS_BIND, NULL);
-  } else {
-    (void)!symlink(own, usual);
-  }
+  install_name_servers(own, usual);
 }
 
 static void use(const struct dhcp_lease* lease) {
@@ -125,33 +148,58 @@ static bool get_lease(int packets, const struct dhcp_client* client, int millise
   return hear(packets, client, dhcp_ack, milliseconds, lease);
 }
 
+// A socket for packets of the interface; it hears all of them, so it is open only as long as it is needed.
+static int open_packets(void) {
+  int packets = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETHERTYPE_IP));
+  const struct sockaddr_ll here = {.sll_family = AF_PACKET,
+                                   .sll_protocol = htons(ETHERTYPE_IP),
+                                   .sll_ifindex = (int)if_nametoindex(interface_name)};
+  if (packets < 0 || bind(packets, (const struct sockaddr*)&here, sizeof here) != 0) _exit(1);
+  return packets;
+}
+
+static void sleep_for(long long milliseconds) {
+  const struct timespec time = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000};
+  if (milliseconds > 0) nanosleep(&time, NULL);
+}
+
+// Somebody else has given it one, which is to stay.
+static bool has_foreign_address(uint32_t own) {
+  struct ifreq request = request_for();
+  if (ioctl(control, SIOCGIFADDR, &request) != 0) return false;
+  struct sockaddr_in address;
+  memcpy(&address, &request.ifr_addr, sizeof address);
+  return address.sin_addr.s_addr != own;
+}
+
 noreturn static void serve_interface(const char* name, int got_one) {
   interface_name = name;
   control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  int packets = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETHERTYPE_IP));
-  const struct sockaddr_ll here = {
-      .sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE_IP), .sll_ifindex = (int)if_nametoindex(name)};
   struct ifreq request = request_for();
-  if (packets < 0 || bind(packets, (const struct sockaddr*)&here, sizeof here) != 0 ||
-      ioctl(control, SIOCGIFHWADDR, &request) != 0) {
-    _exit(1);
-  }
+  if (ioctl(control, SIOCGIFHWADDR, &request) != 0) _exit(1);
   struct dhcp_client client;
   memcpy(client.mac, request.ifr_hwaddr.sa_data, sizeof client.mac);
   client.transaction = (uint32_t)now();
   getrandom(&client.transaction, sizeof client.transaction, GRND_NONBLOCK);
   struct dhcp_lease lease;
+  uint32_t own = 0;
   int patience = 50;  // milliseconds; the first packets may be lost while the link comes up
   for (;;) {
-    if (!get_lease(packets, &client, patience, &lease)) {
+    const long long begin = now();
+    const int packets = open_packets();
+    const bool got = get_lease(packets, &client, patience, &lease);
+    close(packets);
+    if (has_foreign_address(own)) _exit(0);
+    if (!got) {
+      sleep_for(begin + patience - now());  // a server that says no at once is not asked at once
       if (patience < 60000) patience *= 2;
       continue;
     }
+    own = lease.address;
     use(&lease);
     (void)!write(got_one, "", 1);
     if (lease.seconds == 0 || lease.seconds == dhcp_for_ever) _exit(0);
-    const struct timespec half = {.tv_sec = lease.seconds / 2 + 1};
-    nanosleep(&half, NULL);
+    sleep_for((lease.seconds / 2 + 1LL) * 1000);
   }
 }
 

@@ -71,7 +71,7 @@ class Guest(guest.Guest):
     """A machine that runs fio on its second disk."""
 
     def run(self, job):
-        text, processor, own = self.tell(" ".join([*TERSE, *ENGINE.split(), "--direct=1", *job.split()]))
+        text, processor, own, _ = self.tell(" ".join([*TERSE, *ENGINE.split(), "--direct=1", *job.split()]))
         sample = parse(text)
         sample.processor, sample.guest = processor, own
         return sample

@@ -95,14 +95,17 @@ class Guest:
         return text.decode(errors="replace").replace("\r", "")
 
     def tell(self, words):
-        """What the command says, the processor seconds of the VMM for a second, and those of the guest."""
+        """What the command says, the processor seconds of the VMM for a second and those of the guest, and the seconds."""
         before, start = processor_seconds(self._process.pid), time.monotonic()
-        self._process.stdin.write((words + "\n").encode())
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write((words + "\n").encode())
+            self._process.stdin.flush()
+        except OSError as error:
+            raise NotMeasured(f"the machine has ended: {error}") from None
         text = self._until(b"DONE", LIMIT)
         after, seconds = processor_seconds(self._process.pid), time.monotonic() - start
         guest = (after[1] - before[1]) / seconds
-        return text, (after[0] - before[0]) / seconds - guest, guest
+        return text, (after[0] - before[0]) / seconds - guest, guest, seconds
 
     def end(self):
         if self._process.poll() is None:

@@ -47,7 +47,7 @@ class Section:
     scale: float    # from things a second to that
     unit: float     # things that a CPU second is told for
     user: bool = False
-    found: dict = field(default_factory=dict)     # by point and contender: (things a second, VMM's CPU seconds a second)
+    found: dict = field(default_factory=dict)     # by point and contender: (things a second, VMM's CPU seconds for one)
     failures: dict = field(default_factory=dict)
 
 
@@ -132,21 +132,28 @@ def their_command(setting, spaces, section, root):
 def parse(text):
     """Things a second, of iperf3's JSON: bytes received, or for UDP frames."""
     try:
-        end = json.loads(text)["end"]
-    except (ValueError, KeyError):
+        found = json.loads(text)
+        end = found["end"]
+        if "sum_received" in end and "sum" not in end:
+            return end["sum_received"]["bits_per_second"] / 8
+        return (end["sum"]["packets"] - end["sum"]["lost_packets"]) / end["sum"]["seconds"]
+    except ValueError:
         raise NotMeasured(f"iperf3 says: {(text.strip().splitlines() or ['nothing'])[-1]}") from None
-    if "sum_received" in end and "sum" not in end:
-        return end["sum_received"]["bits_per_second"] / 8
-    return (end["sum"]["packets"] - end["sum"]["lost_packets"]) / end["sum"]["seconds"]
+    except KeyError:
+        raise NotMeasured(f"iperf3 says: {found.get('error', 'nothing')}") from None
 
 
 class Server:
     """iperf3 for one job."""
 
     def __init__(self, words, address):
-        self._process = subprocess.Popen([*words, "iperf3", "-s", "-1", "-B", address], stdin=subprocess.DEVNULL,
-                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        time.sleep(0.2)
+        self._process = subprocess.Popen([*words, "iperf3", "-s", "-1", "--forceflush", "-B", address],
+                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for line in self._process.stdout:
+            if b"listening" in line:
+                return
+        self._process.wait()
+        raise NotMeasured(f"iperf3 does not listen at {address}")
 
     def __enter__(self):
         return self
@@ -185,8 +192,9 @@ def measure_point(spaces, section, point, name, machine):
         return parse(done.stdout), 0
     address, number = (PLACES[HOST][0], 1) if section.user else (host, 0)
     with Server(spaces.within(number), address):
-        text, processor, _ = machine.tell(iperf(words, address))
-    return parse(text), processor
+        text, processor, _, seconds = machine.tell(iperf(words, address))
+    rate = parse(text)
+    return rate, processor * seconds / (rate * SECONDS)
 
 
 def passt(setting, spaces):
@@ -255,7 +263,7 @@ def results_table(section, points):
             digits = 0 if median > 100 else 2
             processor, each = of(section, point, name, 1), "-"
             if processor:
-                each = f"{processor / of(section, point, name) * section.unit:.2f}"
+                each = f"{processor * section.unit:.2f}"
             ratios = [quotient(of(section, point, name), of(section, point, other)) for other in (THEIRS, HOST)]
             rows.append([point, name, f"{median:.{digits}f} ({first:.{digits}f} to {third:.{digits}f})",
                          microseconds(1 / of(section, point, name)) if section.unit == 1e6 else "-", each,
