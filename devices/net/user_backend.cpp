@@ -105,8 +105,10 @@ void UserBackend::on_end() {
   process_.reset();
   endpoint_.disconnect();
   if (first_start_ == Start::under_way) {
-    conclude_start(Start::failed, reason);
-  } else if (!std::exchange(restarted_, true)) {
+    set_link(false);
+    return conclude_start(Start::failed, reason);
+  }
+  if (!std::exchange(restarted_, true)) {
     log_.warning(settings_.what + ": passt has ended (" + reason + "): it is started again");
     set_link(false);
     try {
