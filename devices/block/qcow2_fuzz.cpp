@@ -10,31 +10,19 @@
 #include "devices/block/qcow2_testing.h"
 #include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/fuzz_input.h"
 
 namespace {
 
 using namespace hum;
 using hum::testing::FileState;
 using hum::testing::FinishingEngine;
+using hum::testing::FuzzInput;
 using hum::testing::LateFile;
 using hum::testing::MemoryImageFile;
 using hum::testing::NoEngine;
 
 constexpr std::uint64_t disk_size = 96 << 10;
-
-class Input {
- public:
-  explicit Input(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
-  bool empty() const { return bytes_.empty(); }
-  std::uint64_t number(std::size_t size) {
-    std::uint64_t value = 0;
-    for (; size != 0 && !bytes_.empty(); --size, bytes_ = bytes_.subspan(1)) value = value << 8 | bytes_[0];
-    return value;
-  }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
 
 struct Access final : BlockOperation {
   Access(Kind what, std::uint64_t at, std::uint64_t bytes) : memory(bytes), part{memory.data(), bytes} {
@@ -51,7 +39,7 @@ struct Access final : BlockOperation {
   bool done = false;
 };
 
-void use(BlockBackend& image, FileState& file, Input& input) {
+void use(BlockBackend& image, FileState& file, FuzzInput& input) {
   NoEngine engine;
   std::mt19937 random(1);
   std::vector<std::unique_ptr<Access>> accesses;
@@ -101,7 +89,7 @@ std::vector<std::byte> image_with_data(unsigned cluster_bits) {
     const auto image = open(file, false);
     const std::vector<std::uint8_t> writes = {1, 0, 3, 30, 1, 0,  100, 20, 2,  0,
                                               0, 0, 3, 0,  8, 16, 1,   0,  60, 9};
-    Input input(writes);
+    FuzzInput input(writes);
     use(*image, file, input);
   }
   return file.bytes;
@@ -112,7 +100,7 @@ std::vector<std::byte> image_with_data(unsigned cluster_bits) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const std::vector<std::byte> templates[] = {image_with_data(9), image_with_data(10),
                                                      image_with_data(12)};
-  Input input({data, size});
+  FuzzInput input({data, size});
   FileState file{.bytes = templates[input.number(1) % 3], .records = {}, .waiting = {}, .fault = {}};
   const bool read_only = input.number(1) % 4 == 0;
   // Entries of tables and fields of the header are aligned.

@@ -17,6 +17,7 @@
 #include "devices/net/net_wire.h"
 #include "vmm/base/endian.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/fuzz_input.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/virtio/fake_driver.h"
 
@@ -24,6 +25,7 @@ namespace {
 
 using namespace hum;
 using namespace net_wire;
+using hum::testing::FuzzInput;
 using virtio::testing::Buffer;
 using virtio::testing::FakeEvents;
 using virtio::testing::FakeQueue;
@@ -32,28 +34,6 @@ constexpr std::uint64_t memory_bytes = 1 << 20;
 constexpr std::uint64_t data_begin = 1 << 16;
 constexpr std::uint16_t queue_size = 16;
 constexpr MacAddress own{{2, 0, 0, 0, 0, 1}};
-
-class Input {
- public:
-  explicit Input(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
-  bool empty() const { return bytes_.empty(); }
-  std::uint64_t number(std::size_t size) {
-    std::uint64_t value = 0;
-    for (; size != 0 && !bytes_.empty(); --size, bytes_ = bytes_.subspan(1)) value = value << 8 | bytes_[0];
-    return value;
-  }
-  // So many bytes, zeroes behind the end.
-  std::vector<std::byte> bytes(std::size_t size) {
-    std::vector<std::byte> taken(size);
-    const std::size_t count = std::min(size, bytes_.size());
-    if (count != 0) std::memcpy(taken.data(), bytes_.data(), count);
-    bytes_ = bytes_.subspan(count);
-    return taken;
-  }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
 
 void require(bool holds) {
   if (!holds) std::abort();
@@ -133,7 +113,7 @@ struct Ring {
 };
 
 // A request that a driver may make, and some that none does.
-void add_request(Input& input, const GuestMemory& memory, FakeQueue& ring, bool for_guest) {
+void add_request(FuzzInput& input, const GuestMemory& memory, FakeQueue& ring, bool for_guest) {
   std::vector<Buffer> buffers;
   for (std::uint64_t count = 1 + input.number(1) % 5; count != 0; --count) {
     const std::uint64_t kind = input.number(1);
@@ -152,7 +132,7 @@ void add_request(Input& input, const GuestMemory& memory, FakeQueue& ring, bool 
   }
 }
 
-void add_command(Input& input, const GuestMemory& memory, FakeQueue& ring) {
+void add_command(FuzzInput& input, const GuestMemory& memory, FakeQueue& ring) {
   const std::vector<std::byte> command = input.bytes(input.number(1) % 64);
   const GuestAddress at{data_begin + input.number(2)};
   memory.write_bytes(at, command);
@@ -164,7 +144,7 @@ void add_command(Input& input, const GuestMemory& memory, FakeQueue& ring) {
   }
 }
 
-void add_frame(Input& input, Endpoint& end) {
+void add_frame(FuzzInput& input, Endpoint& end) {
   constexpr std::size_t sizes[] = {60, 200, 1514, 9000, most_frame_bytes, 13};
   std::vector<std::byte> packet = input.bytes(sizeof(Header) + 14);
   packet.resize(sizeof(Header) + sizes[input.number(1) % std::size(sizes)]);
@@ -184,7 +164,7 @@ void wait_for(const FakeQueue& ring, const FakeEvents& events) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const GuestMemory memory(std::vector<GuestRange>{{{0}, memory_bytes}});
   static const Log log;
-  Input input({data, size});
+  FuzzInput input({data, size});
   const std::uint64_t choices = input.number(1);
   auto backend = std::make_unique<Backend>();
   Endpoint& end = backend->end;
