@@ -38,7 +38,7 @@ constexpr OptionSpec net_options[] = {
     {.key = "tap-fd", .help = "open descriptors of a tap's queues: N[+N...]"},
     {.key = "bridge", .help = "a bridge of the host: a tap is made and added to it, and gone with the VM"},
     {.key = "macvtap", .help = "a macvtap interface of the host"},
-    {.key = "mac", .help = "the guest's address, like 52:54:00:12:34:56; by default one that is drawn"},
+    net_rows::mac,
     {.key = "mtu",
      .type = OptionType::integer,
      .help = "the longest packet, bytes; by default that of the host's end",
@@ -49,20 +49,12 @@ constexpr OptionSpec net_options[] = {
      .help = "number of pairs of queues; 1, or as many as there are in tap-fd",
      .minimum = 1,
      .maximum = 64},
-    {.key = "queue-size",
-     .type = OptionType::choice,
-     .help = "entries of each queue",
-     .default_value = "256",
-     .choices = "16|32|64|128|256|512|1024"},
+    net_rows::queue_size,
     {.key = "vhost",
      .type = OptionType::boolean,
      .help = "the kernel carries the frames of a tap (vhost-net), if it can",
      .default_value = "off"},
-    {.key = "link",
-     .type = OptionType::boolean,
-     .help = "the cable is plugged in",
-     .default_value = "on",
-     .live = true},
+    net_rows::link,
     {.key = "rx-bandwidth",
      .type = OptionType::limit,
      .help = "the most bytes to the guest: SIZE[/MILLISECONDS][+BURST], like 100M (in each second) or "
@@ -170,11 +162,6 @@ std::vector<int> descriptors(const OptionValues& values) {
   return numbers;
 }
 
-std::optional<std::uint16_t> mtu_option(const OptionValues& values) {
-  if (!values.has("mtu")) return {};
-  return static_cast<std::uint16_t>(values.number("mtu"));
-}
-
 std::unique_ptr<TapBackend> make_tap(const OptionValues& values, const Log& log) {
   const auto text = [&](std::string_view key) { return values.has(key) ? values.text(key) : std::string(); };
   TapSettings settings{.what = std::string(values.what()),
@@ -262,11 +249,10 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
   const std::string_view place = place_of(values);
   std::unique_ptr<TapBackend> tap;
   std::unique_ptr<NetPath> path;
-  NetDevice::Settings settings{
-      .mac = {},
-      .mtu = mtu_option(values),
-      .queue_size = static_cast<std::uint16_t>(std::stoul(values.text("queue-size"))),
-      .link = values.flag("link")};
+  NetDevice::Settings settings{.mac = {},
+                               .mtu = mtu_option(values),
+                               .queue_size = queue_size_option(values),
+                               .link = values.flag("link")};
   if (place != "mode") tap = make_tap(values, context.log);
   settings.mac = mac_for(values, tap ? tap->address() : std::nullopt);
   if (values.flag("vhost")) path = make_vhost(tap, context);
@@ -303,6 +289,15 @@ MacAddress mac_option(const OptionValues& values) {
   if (::getrandom(seed.data(), seed.size(), 0) != static_cast<ssize_t>(seed.size()))
     throw HostError(errno, "draw a MAC address");
   return derived_mac_address({seed.data(), seed.size()});
+}
+
+std::optional<std::uint16_t> mtu_option(const OptionValues& values) {
+  if (!values.has("mtu")) return {};
+  return static_cast<std::uint16_t>(values.number("mtu"));
+}
+
+std::uint16_t queue_size_option(const OptionValues& values) {
+  return static_cast<std::uint16_t>(std::stoul(values.text("queue-size")));
 }
 
 constinit const DeviceKind net_kind{

@@ -11,6 +11,7 @@
 
 #include "vmm/base/big_endian.h"
 #include "vmm/base/errors.h"
+#include "vmm/memory/guest_memory.h"
 
 namespace hum {
 namespace {
@@ -54,21 +55,6 @@ std::size_t size_of(std::span<const iovec> parts) {
   std::size_t bytes = 0;
   for (const iovec& part : parts) bytes += part.iov_len;
   return bytes;
-}
-
-// Copies behind what the buffers have from `offset` on, as far as they reach.
-void copy_to(std::span<const iovec> buffers, std::size_t offset, std::span<const std::byte> bytes) {
-  for (const iovec& buffer : buffers) {
-    if (offset >= buffer.iov_len) {
-      offset -= buffer.iov_len;
-      continue;
-    }
-    const std::size_t count = std::min(buffer.iov_len - offset, bytes.size());
-    std::memcpy(static_cast<std::byte*>(buffer.iov_base) + offset, bytes.data(), count);
-    bytes = bytes.subspan(count);
-    offset = 0;
-    if (bytes.empty()) return;
-  }
 }
 
 void discard_all(int socket, std::span<std::byte> buffer) {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr OptionSpec options[] = {
     {.key = "socket", .help = "the server's Unix socket", .required = true},
-    {.key = "mac", .help = "the guest's address, like 52:54:00:12:34:56; by default one that is drawn"},
+    net_rows::mac,
     {.key = "mtu",
      .type = OptionType::integer,
      .help = "the longest packet, bytes, which guest and server are told",
@@ -26,21 +26,12 @@ constexpr OptionSpec options[] = {
      .default_value = "1",
      .minimum = 1,
      .maximum = 64},
-    {.key = "queue-size",
-     .type = OptionType::choice,
-     .help = "entries of each queue",
-     .default_value = "256",
-     .choices = "16|32|64|128|256|512|1024"},
-    {.key = "link",
-     .type = OptionType::boolean,
-     .help = "the cable is plugged in",
-     .default_value = "on",
-     .live = true},
+    net_rows::queue_size,
+    net_rows::link,
 };
 
 std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext& context) {
-  std::optional<std::uint16_t> mtu;
-  if (values.has("mtu")) mtu = static_cast<std::uint16_t>(values.number("mtu"));
+  const std::optional<std::uint16_t> mtu = mtu_option(values);
   const MacAddress mac = mac_option(values);
   auto path = std::make_unique<VhostUserNetPath>(
       VhostUserNetPath::Settings{.what = std::string(values.what()),
@@ -50,10 +41,8 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
       context.memory, context.log);
   return std::make_unique<NetDevice>(
       std::move(path),
-      NetDevice::Settings{.mac = mac,
-                          .mtu = mtu,
-                          .queue_size = static_cast<std::uint16_t>(std::stoul(values.text("queue-size"))),
-                          .link = values.flag("link")});
+      NetDevice::Settings{
+          .mac = mac, .mtu = mtu, .queue_size = queue_size_option(values), .link = values.flag("link")});
 }
 
 }  // namespace
