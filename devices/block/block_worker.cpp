@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/block/block_worker.h"
 
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -169,19 +165,13 @@ void BlockWorker::serve(std::uint16_t index) {
 
 void BlockWorker::serve_after(TokenBucket::Clock::duration wait) {
   if (!limit_timer_) {
-    limit_timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    if (!limit_timer_) throw HostError(errno, "create a timer", "raise the limit of open files (ulimit -n)");
-    service_.watch(limit_timer_.get(), EventLoop::Interest::readable, [this] {
-      std::uint64_t expirations = 0;
-      if (::read(limit_timer_.get(), &expirations, sizeof expirations) < 0) return;
+    limit_timer_.emplace();
+    service_.watch(limit_timer_->fd(), EventLoop::Interest::readable, [this] {
+      limit_timer_->stop();
       for (const Lane& each : lanes_) serve(each.index);
     });
   }
-  const auto nanoseconds = std::chrono::nanoseconds(wait).count();
-  constexpr std::int64_t second = 1'000'000'000;
-  const itimerspec when{.it_interval = {},
-                        .it_value = {.tv_sec = nanoseconds / second, .tv_nsec = nanoseconds % second}};
-  ::timerfd_settime(limit_timer_.get(), 0, &when, nullptr);
+  limit_timer_->set(wait);
 }
 
 bool BlockWorker::finish_some() {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -101,8 +102,8 @@ class BlockWorker {
   std::unique_ptr<BlockEngine> engine_;
   BlockCounters& counters_;
   std::vector<Lane> lanes_;
-  Fd limit_timer_;        // from the first request on that a limit held up
-  QueueService service_;  // last: its thread ends before what it uses
+  std::optional<Timer> limit_timer_;  // from the first request on that a limit held up
+  QueueService service_;              // last: its thread ends before what it uses
 };
 
 }  // namespace hum

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/net/frame_gate.h"
 
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -49,20 +46,13 @@ void FrameGate::forget() {
 
 void FrameGate::wait(Clock::duration time) {
   if (!timer_) {
-    timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    if (!timer_) throw HostError(errno, "create a timer", "raise the limit of open files (ulimit -n)");
-    service_.watch(timer_.get(), EventLoop::Interest::readable, [this] {
-      std::uint64_t expirations = 0;
-      if (::read(timer_.get(), &expirations, sizeof expirations) < 0) return;
+    timer_.emplace();
+    service_.watch(timer_->fd(), EventLoop::Interest::readable, [this] {
+      timer_->stop();
       again_();
     });
   }
-  // A timer of 0 would never end.
-  const auto nanoseconds = std::max<std::int64_t>(1, std::chrono::nanoseconds(time).count());
-  constexpr std::int64_t second = 1'000'000'000;
-  const itimerspec when{.it_interval = {},
-                        .it_value = {.tv_sec = nanoseconds / second, .tv_nsec = nanoseconds % second}};
-  ::timerfd_settime(timer_.get(), 0, &when, nullptr);
+  timer_->set(time);
 }
 
 void append_range(std::span<const iovec> parts, std::size_t offset, std::size_t bytes,

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -45,7 +46,7 @@ class FrameGate {
   std::function<void()> again_;
   std::size_t next_ = 0;  // of the filters
   Clock::time_point held_until_{};
-  Fd timer_;  // from the first wait on
+  std::optional<Timer> timer_;  // from the first wait on
 };
 
 // Appends to `to` what lies in the parts from offset on, so many bytes.

@@ -2,7 +2,6 @@
 #include "devices/vhost_user/vhost_user_service.h"
 
 #include <poll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,12 +19,6 @@ constexpr timespec drain_poll{.tv_sec = 0, .tv_nsec = 100'000};
 constexpr unsigned most_messages = 20;
 constexpr const char* untracked =
     "it is not known which requests were in flight at a server that kept no list";
-
-Fd make_timer() {
-  Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer) throw HostError(errno, "create a timer", "raise the limit of open files (ulimit -n)");
-  return timer;
-}
 
 }  // namespace
 
@@ -58,7 +51,6 @@ VhostUserService::VhostUserService(VhostUserServer& server, Device device,
     : server_(server),
       device_(std::move(device)),
       events_(events),
-      timer_(make_timer()),
       delay_(shortest_delay),
       thread_("vhost-user") {
   thread_.call([&] {
@@ -67,8 +59,8 @@ VhostUserService::VhostUserService(VhostUserServer& server, Device device,
       auto relay = std::make_unique<CallRelay>(thread_.loop(), *each.queue, server_.memory);
       rings.push_back({std::move(each), std::move(relay)});
     }
-    thread_.loop().watch(timer_.get(), EventLoop::Interest::readable, [this] {
-      set_timer({});
+    thread_.loop().watch(timer_.fd(), EventLoop::Interest::readable, [this] {
+      timer_.stop();
       guarded([this] { connect(); });
     });
     thread_.loop().post([this] { guarded([this] { connect(); }); });
@@ -188,7 +180,7 @@ void VhostUserService::lose(const std::string& reason) {
   }
   device_.connection_changed(false);
   if (!std::exchange(lost_, true)) say("the server is away, requests wait for its return: " + reason);
-  set_timer(delay_);
+  timer_.set(delay_);
   delay_ = std::min(2 * delay_, longest_delay);
 }
 
@@ -205,21 +197,13 @@ void VhostUserService::say(const std::string& text) {
   if (++server_.messages <= most_messages) server_.log.warning(server_.name + ": " + text);
 }
 
-// Zero: none.
-void VhostUserService::set_timer(std::chrono::milliseconds delay) {
-  itimerspec when{};
-  when.it_value.tv_sec = delay.count() / 1000;
-  when.it_value.tv_nsec = delay.count() % 1000 * 1'000'000;
-  ::timerfd_settime(timer_.get(), 0, &when, nullptr);
-}
-
 std::vector<virtio::ActiveQueue> VhostUserService::stop() {
   std::vector<virtio::ActiveQueue> queues;
   stop_.signal();  // an attempt to connect ends at once
   thread_.call([&] {
     if (std::exchange(stopped_, true)) return;
     unwatch();
-    thread_.loop().unwatch(timer_.get());
+    thread_.loop().unwatch(timer_.fd());
     const bool quiet = !begun_ ? !server_.inflight : take_rings_back();
     if (quiet)
       server_.inflight.reset();

@@ -117,7 +117,6 @@ class VhostUserService {
   void lose(const std::string& reason);
   void say(const std::string& text);
   void kick() const;
-  void set_timer(std::chrono::milliseconds delay);
   bool take_rings_back();
   bool put_back();
   bool drained() const;
@@ -128,7 +127,7 @@ class VhostUserService {
   Device device_;
   virtio::DeviceEvents& events_;
   EventFd stop_;
-  Fd timer_;
+  Timer timer_;
   std::vector<Ring> rings_;
   bool connected_ = false;  // the server has the rings
   bool lost_ = false;       // there is none, which was logged

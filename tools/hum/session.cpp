@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <array>
@@ -35,12 +34,6 @@ constexpr unsigned retry_seconds = 2;     // from a pause that a device wanted t
 constexpr unsigned settled_seconds = 3;   // without another failure: the cause is gone
 constexpr std::size_t longest_line = 64;  // that a guest says
 
-Fd make_timer() {
-  Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer) throw HostError(errno, "create a timer");
-  return timer;
-}
-
 }  // namespace
 
 void block_session_signals() {
@@ -49,12 +42,7 @@ void block_session_signals() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-Session::Session(Vm& vm, SessionOptions options)
-    : vm_(vm),
-      options_(std::move(options)),
-      stop_timer_(make_timer()),
-      timeout_timer_(make_timer()),
-      retry_timer_(make_timer()) {
+Session::Session(Vm& vm, SessionOptions options) : vm_(vm), options_(std::move(options)) {
   const sigset_t set = session_signals();
   signals_ = Fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) throw HostError(errno, "watch for signals");
@@ -80,15 +68,12 @@ void Session::open_console() {
   }
 }
 
-void Session::arm(const Fd& timer, unsigned seconds, std::function<void()> action) {
-  const itimerspec when{.it_interval = {},
-                        .it_value = {.tv_sec = static_cast<time_t>(seconds), .tv_nsec = 1}};
-  ::timerfd_settime(timer.get(), 0, &when, nullptr);
-  loop_.watch(timer.get(), EventLoop::Interest::readable,
-              [this, fd = timer.get(), action = std::move(action)] {
-                loop_.unwatch(fd);
-                action();
-              });
+void Session::arm(const Timer& timer, unsigned seconds, std::function<void()> action) {
+  timer.set(std::chrono::seconds(seconds));
+  loop_.watch(timer.fd(), EventLoop::Interest::readable, [this, fd = timer.fd(), action = std::move(action)] {
+    loop_.unwatch(fd);
+    action();
+  });
 }
 
 void Session::hear_command() {
@@ -192,7 +177,7 @@ void Session::try_again() {
 
 // Signals and time-outs are served meanwhile.
 void Session::deliver_output() {
-  for (const int fd : {vm_.end_fd(), vm_.pause_wanted_fd(), retry_timer_.get()}) loop_.unwatch(fd);
+  for (const int fd : {vm_.end_fd(), vm_.pause_wanted_fd(), retry_timer_.fd()}) loop_.unwatch(fd);
   end_thread_.emplace("hum-end");
   end_thread_->loop().post([this] {
     vm_.wait(give_up_.fd());

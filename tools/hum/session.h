@@ -58,15 +58,15 @@ class Session {
   void watch_output(int fd, const std::string& port);
   void tell_command(const std::string& line);
   void send_window_size();
-  void arm(const Fd& timer, unsigned seconds, std::function<void()> action);
+  void arm(const Timer& timer, unsigned seconds, std::function<void()> action);
 
   Vm& vm_;
   SessionOptions options_;
   EventLoop loop_;
   Fd signals_;
-  Fd stop_timer_;
-  Fd timeout_timer_;
-  Fd retry_timer_;
+  Timer stop_timer_;
+  Timer timeout_timer_;
+  Timer retry_timer_;
   Fd console_file_;
   std::optional<RawTerminal> terminal_;
   std::optional<ConsoleOutput> output_;

@@ -2,7 +2,6 @@
 #include "tools/hum/stdio_console.h"
 
 #include <poll.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,19 +85,13 @@ void ConsoleOutput::write(std::span<const std::byte> text) {
 
 ConsoleInput::ConsoleInput(EventLoop& loop, ConsoleHub& hub, int input_fd, bool escapes,
                            std::function<void()> leave)
-    : loop_(loop),
-      hub_(hub),
-      input_fd_(input_fd),
-      escapes_(escapes),
-      leave_(std::move(leave)),
-      retry_timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
-  if (!retry_timer_) throw HostError(errno, "create a timer");
+    : loop_(loop), hub_(hub), input_fd_(input_fd), escapes_(escapes), leave_(std::move(leave)) {
   watch_input();
 }
 
 ConsoleInput::~ConsoleInput() {
   loop_.unwatch(input_fd_);
-  loop_.unwatch(retry_timer_.get());
+  loop_.unwatch(retry_timer_.fd());
 }
 
 void ConsoleInput::watch_input() {
@@ -143,10 +136,9 @@ void ConsoleInput::pass_on() {
 }
 
 void ConsoleInput::call_soon(long nanoseconds, std::function<void()> work) {
-  const itimerspec when{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = nanoseconds}};
-  ::timerfd_settime(retry_timer_.get(), 0, &when, nullptr);
-  loop_.watch(retry_timer_.get(), EventLoop::Interest::readable, [this, work = std::move(work)] {
-    loop_.unwatch(retry_timer_.get());
+  retry_timer_.set(std::chrono::nanoseconds(nanoseconds));
+  loop_.watch(retry_timer_.fd(), EventLoop::Interest::readable, [this, work = std::move(work)] {
+    loop_.unwatch(retry_timer_.fd());
     work();
   });
 }

@@ -65,7 +65,7 @@ class ConsoleInput {
   std::function<void()> leave_;
   EscapeFilter filter_;
   std::vector<std::byte> waiting_;  // for room in the hub
-  Fd retry_timer_;
+  Timer retry_timer_;
 };
 
 }  // namespace hum

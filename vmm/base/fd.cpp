@@ -4,9 +4,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "vmm/base/errors.h"
@@ -53,6 +55,23 @@ bool EventFd::drain() const {
 bool EventFd::pending() const {
   pollfd entry{.fd = fd_.get(), .events = POLLIN, .revents = 0};
   return ::poll(&entry, 1, 0) == 1;
+}
+
+Timer::Timer() : fd_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
+  if (!fd_) throw HostError(errno, "create a timer", "raise the limit of open files (ulimit -n)");
+}
+
+void Timer::set(std::chrono::nanoseconds delay) const {
+  constexpr std::int64_t second = 1'000'000'000;
+  const std::int64_t nanoseconds = std::max<std::int64_t>(1, delay.count());  // 0 would stop it
+  const itimerspec when{.it_interval = {},
+                        .it_value = {.tv_sec = nanoseconds / second, .tv_nsec = nanoseconds % second}};
+  ::timerfd_settime(fd_.get(), 0, &when, nullptr);
+}
+
+void Timer::stop() const {
+  const itimerspec never{};
+  ::timerfd_settime(fd_.get(), 0, &never, nullptr);
 }
 
 Fd open_file(const std::string& path, int flags, unsigned mode, const std::string& fix) {

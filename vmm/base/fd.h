@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -42,6 +43,22 @@ class EventFd {
   bool drain() const;
   // True if the counter is above zero; leaves it as it is.
   bool pending() const;
+
+ private:
+  Fd fd_;
+};
+
+// A timer (timerfd(2), CLOCK_MONOTONIC), whose descriptor is readable from when it has run out until it is
+// set again or stopped. Belongs to one thread at a time.
+class Timer {
+ public:
+  // Throws HostError.
+  Timer();
+
+  int fd() const { return fd_.get(); }
+  // Runs out after that time, once; at once for 0 and less.
+  void set(std::chrono::nanoseconds delay) const;
+  void stop() const;
 
  private:
   Fd fd_;

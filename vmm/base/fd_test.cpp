@@ -2,11 +2,13 @@
 #include "vmm/base/fd.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -144,6 +146,28 @@ TEST_CASE("a signal to an eventfd whose counter is full neither blocks nor gets 
   REQUIRE(::write(event.fd(), &most, sizeof most) == sizeof most);
   event.signal();
   CHECK(event.drain());
+}
+
+TEST_CASE("a timer runs out once after its time, at once for no time, and not when it was stopped") {
+  const auto ran_out = [](const Timer& timer, int milliseconds) {
+    pollfd entry{.fd = timer.fd(), .events = POLLIN, .revents = 0};
+    return ::poll(&entry, 1, milliseconds) == 1;
+  };
+  const Timer timer;
+  CHECK_FALSE(ran_out(timer, 0));
+  const auto begin = std::chrono::steady_clock::now();
+  timer.set(std::chrono::milliseconds(30));
+  CHECK(ran_out(timer, 10'000));
+  CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::milliseconds(30));
+  CHECK(ran_out(timer, 0));  // until somebody takes it down
+  timer.set(std::chrono::hours(1));
+  CHECK_FALSE(ran_out(timer, 0));
+  for (const int none : {0, -5}) {
+    timer.set(std::chrono::nanoseconds(none));
+    CHECK(ran_out(timer, 10'000));
+  }
+  timer.stop();
+  CHECK_FALSE(ran_out(timer, 20));
 }
 
 }  // namespace hum

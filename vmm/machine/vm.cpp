@@ -2,7 +2,6 @@
 #include "vmm/machine/vm.h"
 
 #include <poll.h>
-#include <sys/timerfd.h>
 
 #include <cassert>
 #include <cerrno>
@@ -23,13 +22,7 @@ namespace hum {
 namespace {
 
 constexpr std::size_t console_lines_kept = 50;
-constexpr time_t output_patience = 5;  // seconds
-
-Fd make_timer() {
-  Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
-  if (!timer) throw HostError(errno, "create a timer", "raise the limit of open files (ulimit -n)");
-  return timer;
-}
+constexpr std::chrono::seconds output_patience{5};
 
 }  // namespace
 
@@ -60,7 +53,7 @@ struct Vm::Parts {
   std::optional<SymbolFile> symbols;
   Machine machine;
   EndRecord record;
-  Fd patience = make_timer();
+  Timer patience;
   std::chrono::steady_clock::time_point started;
   std::vector<std::thread> threads;
   std::optional<std::uint32_t>
@@ -227,14 +220,13 @@ const EndRecord& Vm::wait(int give_up_fd) {
   parts_->join_vcpus();
   parts_->fill_in_end();
   parts_->keep_record();
-  const itimerspec later{.it_interval = {}, .it_value = {.tv_sec = output_patience, .tv_nsec = 0}};
-  ::timerfd_settime(parts_->patience.get(), 0, &later, nullptr);
+  parts_->patience.set(output_patience);
   try {
     parts_->machine.resume();  // of a VM that ended in a pause: devices write what they still have to
   } catch (const HostError& error) {
     parts_->log.error(error.what());
   }
-  parts_->machine.stop_devices(give_up_fd >= 0 ? give_up_fd : parts_->patience.get());
+  parts_->machine.stop_devices(give_up_fd >= 0 ? give_up_fd : parts_->patience.fd());
   // What the devices had yet to do may have taken until now, and the record waits for nobody.
   if (auto devices = parts_->machine.device_reports(); devices != parts_->record.devices) {
     parts_->record.devices = std::move(devices);

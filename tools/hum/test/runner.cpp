@@ -2,7 +2,6 @@
 #include "tools/hum/test/runner.h"
 
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,7 +80,7 @@ struct Runner::Job {
   std::vector<std::string> files;  // to be removed
   Clock::time_point begun = Clock::now();
   Child child;
-  Fd overdue_timer;
+  Timer overdue_timer;
   BoundedText serial{serial_limit};
   BoundedText messages{messages_limit};
   std::optional<ProcessEnd::By> killed;
@@ -92,13 +91,10 @@ struct Runner::Job {
         test(its_test),
         record(its_record),
         files(write_test_files(test, stem)),
-        child(program, run_arguments(test, stem, record), test.input),
-        overdue_timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
-    if (!overdue_timer) throw HostError(errno, "create a timer");
-  }
+        child(program, run_arguments(test, stem, record), test.input) {}
 
   ~Job() {
-    for (const int fd : {child.output(), child.messages(), child.end_fd(), overdue_timer.get()})
+    for (const int fd : {child.output(), child.messages(), child.end_fd(), overdue_timer.fd()})
       loop.unwatch(fd);
     for (const std::string& file : files) ::unlink(file.c_str());
   }
@@ -116,12 +112,9 @@ struct Runner::Job {
     watch(child.output(), serial);
     watch(child.messages(), messages);
     loop.watch(child.end_fd(), EventLoop::Interest::readable, std::move(ended));
-    const itimerspec when{
-        .it_interval = {},
-        .it_value = {.tv_sec = static_cast<time_t>(test.timeout + overdue_seconds), .tv_nsec = 0}};
-    ::timerfd_settime(overdue_timer.get(), 0, &when, nullptr);
-    loop.watch(overdue_timer.get(), EventLoop::Interest::readable, [this] {
-      loop.unwatch(overdue_timer.get());
+    overdue_timer.set(std::chrono::seconds(test.timeout + overdue_seconds));
+    loop.watch(overdue_timer.fd(), EventLoop::Interest::readable, [this] {
+      loop.unwatch(overdue_timer.fd());
       kill(ProcessEnd::By::overdue);
     });
   }
