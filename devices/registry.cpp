@@ -16,6 +16,7 @@
 #include "devices/test_device.h"
 #include "devices/vhost_user/vhost_user_block.h"
 #include "devices/vhost_user/vhost_user_net.h"
+#include "devices/vsock/vsock_device.h"
 
 namespace hum {
 namespace {
@@ -34,7 +35,7 @@ constexpr auto kinds = std::to_array<const DeviceKind*>({
     &test_device_kind,
     &vhost_user_block_kind,
     &vhost_user_net_kind,
-    &vhost_user_net_kind,
+    &vsock_kind,
 });
 
 }  // namespace

@@ -9,48 +9,16 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
 #include <string>
 
+#include "devices/buffer_window.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
 namespace {
 
 constexpr std::size_t most_per_call = 256 * 1024;
-
-// The part of some buffers that one call transfers.
-class Window {
- public:
-  Window(std::span<const iovec> buffers, std::size_t offset, std::size_t most) {
-    for (const iovec& buffer : buffers) {
-      if (count_ == parts_.size() || most == 0) break;
-      if (offset >= buffer.iov_len) {
-        offset -= buffer.iov_len;
-        continue;
-      }
-      const std::size_t here = std::min(buffer.iov_len - offset, most);
-      parts_[count_++] = {static_cast<std::byte*>(buffer.iov_base) + offset, here};
-      most -= here;
-      offset = 0;
-    }
-  }
-
-  iovec* data() { return parts_.data(); }
-  int count() const { return static_cast<int>(count_); }
-  msghdr message() {
-    msghdr header = {};
-    header.msg_iov = parts_.data();
-    header.msg_iovlen = count_;
-    return header;
-  }
-
- private:
-  std::array<iovec, 64> parts_;
-  std::size_t count_ = 0;
-};
 
 // A pipe or a terminal can be opened once more, so that not waiting is a property of our descriptor alone.
 // The master of a pseudo-terminal cannot: that would make a new one.
@@ -90,7 +58,7 @@ HostEnd::HostEnd(int number)
 }
 
 HostEnd::Transfer HostEnd::read(std::span<const iovec> to) {
-  Window window(to, 0, most_per_call);
+  BufferWindow window(to, 0, most_per_call);
   if (manner_ == Manner::socket) {
     msghdr message = window.message();
     return outcome(::recvmsg(fd_.get(), &message, MSG_DONTWAIT));
@@ -100,7 +68,7 @@ HostEnd::Transfer HostEnd::read(std::span<const iovec> to) {
 }
 
 HostEnd::Transfer HostEnd::write(std::span<const iovec> from, std::size_t offset) {
-  Window window(from, offset, manner_ == Manner::asking ? surely_fits_ : most_per_call);
+  BufferWindow window(from, offset, manner_ == Manner::asking ? surely_fits_ : most_per_call);
   if (manner_ == Manner::socket) {
     const msghdr message = window.message();
     return outcome(::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL));
