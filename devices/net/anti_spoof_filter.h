@@ -1,19 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
 #include <vector>
 
 #include "devices/net/frame_filter.h"
+#include "devices/net/ip_address.h"
 #include "devices/net/mac_address.h"
 
 namespace hum {
-
-using Ipv4Address = std::array<std::uint8_t, 4>;
-using Ipv6Address = std::array<std::uint8_t, 16>;
 
 // The addresses that an interface may send from, beside its MAC. None of either: any.
 struct SenderAddresses {

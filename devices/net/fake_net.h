@@ -221,6 +221,8 @@ struct NetBench {
     std::uint16_t queue_size = 256;
     std::optional<std::uint16_t> mtu{};
     std::vector<FakeFilter::Decide> filters{};
+    // Puts something around the host's end.
+    std::function<std::unique_ptr<NetBackend>(std::unique_ptr<NetBackend>)> wrap{};
     bool activate = true;
   };
 
@@ -347,7 +349,9 @@ struct NetBench {
     backend->own_mtu = options.mtu;
     std::vector<std::unique_ptr<FrameFilter>> filters;
     for (const auto& each : options.filters) filters.push_back(std::make_unique<FakeFilter>(each));
-    return std::make_unique<FramePath>(std::unique_ptr<NetBackend>(backend), std::move(filters),
+    std::unique_ptr<NetBackend> end(backend);
+    if (options.wrap) end = options.wrap(std::move(end));
+    return std::make_unique<FramePath>(std::move(end), std::move(filters),
                                        FramePath::Settings{.name = "fake"}, machine.log);
   }
 };

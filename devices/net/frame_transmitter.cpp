@@ -44,7 +44,7 @@ void FrameTransmitter::transmit() {
 }
 
 void FrameTransmitter::wait_for_host() {
-  if (!writable_) writable_ = Fd::duplicate(endpoint_.fd());
+  if (!writable_) writable_ = Fd::duplicate(endpoint_.send_fd());
   service_.watch(writable_.get(), EventLoop::Interest::writable, [this] { transmit(); });
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/net/net_kind.h"
 
+#include <arpa/inet.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/mmds/mmds_backend.h"
 #include "devices/net/anti_spoof_filter.h"
 #include "devices/net/frame_path.h"
 #include "devices/net/loopback_backend.h"
@@ -81,6 +83,9 @@ constexpr OptionSpec net_options[] = {
      .help = "on: only frames with the interface's own MAC leave; ADDRESS[+ADDRESS...]: and of those only "
              "with these IP addresses",
      .default_value = "off"},
+    {.key = "mmds",
+     .help = "the VM's metadata is served to the guest at this address, 169.254.169.254 as a rule, by the "
+             "program itself; for programs that have metadata (hum-vmm)"},
     {.key = "publish",
      .help = "ports of the host for servers in the guest (user): "
              "[ADDRESS:]HOST:GUEST[/udp], with + between them"},
@@ -125,6 +130,7 @@ void refuse_with_vhost(const OptionValues& values) {
     if (limited(values, key)) refuse(key);
   if (values.has("pcap")) refuse("pcap");
   if (values.text("anti-spoof") != "off") refuse("anti-spoof");
+  if (values.has("mmds")) refuse("mmds");
   if (values.number("poll-us") != 0) refuse("poll-us");
 }
 
@@ -186,6 +192,21 @@ std::unique_ptr<NetBackend> make_other(const OptionValues& values, DeviceContext
   auto backend = std::make_unique<UserBackend>(std::move(settings), context.log);
   context.before_start([&user = *backend] { user.settle(); });
   return backend;
+}
+
+// RFC 3927, 2.1: of the link-local network all but the first and the last 256 addresses.
+std::unique_ptr<NetBackend> with_metadata(std::unique_ptr<NetBackend> backend, const OptionValues& values,
+                                          const DeviceContext& context) {
+  const std::string& text = values.text("mmds");
+  Ipv4Address address{};
+  if (::inet_pton(AF_INET, text.c_str(), address.data()) != 1 || address[0] != 169 || address[1] != 254 ||
+      address[2] == 0 || address[2] == 255)
+    throw ConfigError(key_of(values, "mmds"), text, "not an address from 169.254.1.0 to 169.254.254.255",
+                      "give 169.254.169.254, where guests look for it");
+  const auto* const service = context.service<MetadataService>();
+  if (service == nullptr)
+    throw ConfigError(key_of(values, "mmds"), text, "this program has no metadata to serve", "drop it");
+  return std::make_unique<MmdsBackend>(std::move(backend), *service, address);
 }
 
 RateFilter::Limits limits_of(const OptionValues& values, FrameFilter::Direction direction) {
@@ -269,6 +290,7 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
       settings.took_mac = [filter = filters.anti_spoof](const MacAddress& mac) { filter->set_own(mac); };
     std::unique_ptr<NetBackend> backend = std::move(tap);
     if (!backend) backend = make_other(values, context);
+    if (values.has("mmds")) backend = with_metadata(std::move(backend), values, context);
     FramePath::Settings path_settings{
         .name = place == "mode" ? std::string(backend->kind()) : values.text(place),
         .poll = std::chrono::microseconds(values.number("poll-us"))};

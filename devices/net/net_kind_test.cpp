@@ -5,6 +5,8 @@
 
 #include <filesystem>
 
+#include "devices/mmds/metadata_service.h"
+#include "devices/mmds/mmds_frames.h"
 #include "devices/net/fake_net.h"
 #include "devices/temporary_file.h"
 #include "vmm/base/state.h"
@@ -77,6 +79,7 @@ TEST_CASE("what does not fit together is refused by name") {
                                   {"loopback,vhost=on", "net.vhost"},
                                   {"tap=tap0,vhost=on,pcap=x", "net.pcap"},
                                   {"tap=tap0,vhost=on,anti-spoof=on", "net.anti-spoof"},
+                                  {"tap=tap0,vhost=on,mmds=169.254.169.254", "net.mmds"},
                                   {"tap=tap0,vhost=on,rx-bandwidth=1M", "net.rx-bandwidth"},
                                   {"tap=tap0,vhost=on,rx-ops=5", "net.rx-ops"},
                                   {"tap=tap0,vhost=on,tx-bandwidth=1M", "net.tx-bandwidth"},
@@ -173,6 +176,45 @@ TEST_CASE("a capture has the frames of both directions") {
     CHECK(loop.echoes(own_mac));
   }
   CHECK(std::filesystem::file_size(file.path()) >= 24 + 2 * (16 + 60));
+}
+
+TEST_CASE("with mmds= the program's metadata are at that address, and other addresses are the network's") {
+  VirtioMachine machine;
+  const MetadataStore store;
+  MetadataService service{store, {}};
+  machine.context.services = {&service};
+  const auto device = machine.create(net_kind, "loopback,mmds=169.254.1.0");
+  FakeDriver driver(machine.memory, *device);
+  driver.activate();
+  Bytes frame(42);  // an ARP request: what comes back is another frame, or this one
+  mmds::write_arp_reply({own_mac, {169, 254, 1, 0}}, {192, 0, 2, 7}, own_mac, frame);
+  frame[21] = std::byte{1};
+  for (const bool own : {true, false}) {
+    if (!own) frame[41] = std::byte{1};
+    const GuestAddress buffer = driver.allocate(256);
+    driver.queue(0).add({{buffer, 256, true}});
+    driver.kick(0);
+    REQUIRE(driver.request(1, with_header({}, frame), 0));
+    REQUIRE(driver.wait_used(0));
+    CHECK(machine.memory.read<std::uint8_t>(buffer + sizeof(Header) + 21) == (own ? 2 : 1));
+  }
+}
+
+TEST_CASE("an address for metadata is one that guests can reach, and of a program that has some") {
+  const MetadataStore store;
+  MetadataService service{store, {}};
+  const auto refusal = [&](const std::string& address, bool served) {
+    VirtioMachine machine;
+    if (served) machine.context.services = {&service};
+    return config_error_of([&] { machine.create(net_kind, "loopback,mmds=" + address); });
+  };
+  for (const char* address :
+       {"", "on", "169.254.0.255", "169.254.255.0", "169.253.1.1", "10.0.0.1", "fe80::1"})
+    CHECK(contains(refusal(address, true), "not an address from 169.254.1.0 to 169.254.254.255"));
+  CHECK(contains(refusal("169.254.169.254", false), "no metadata"));
+  VirtioMachine machine;
+  machine.context.services = {&service};
+  CHECK(machine.create(net_kind, "loopback,mmds=169.254.254.255"));
 }
 
 TEST_CASE("what is no option of an interface is refused with those that there are") {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "vmm/acpi/aml.h"
 #include "vmm/acpi/fixed_hardware.h"
@@ -35,6 +36,13 @@ class MachineControl {
   virtual void want_pause(std::string_view reason) = 0;
 };
 
+// Something of the program's that devices use together, from any thread. A kind of device that needs one
+// finds it by its type.
+class DeviceService {
+ public:
+  virtual ~DeviceService() = default;
+};
+
 // All that a device gets from the machine; outlives the device.
 struct DeviceContext {
   const GuestMemory& memory;
@@ -47,6 +55,15 @@ struct DeviceContext {
   // Takes what is to be checked once all else is made and before the guest runs: that what the making of a
   // device has only begun (the start of another process) went well. A check throws as the making would.
   std::function<void(std::function<void()> check)> before_start = [](const auto& check) { check(); };
+  std::vector<DeviceService*> services{};  // what the program lends; outlives the machine
+
+  // The first service of that type; null: there is none.
+  template <class Service>
+  Service* service() const {
+    for (DeviceService* const each : services)
+      if (auto* const found = dynamic_cast<Service*>(each)) return found;
+    return nullptr;
+  }
 };
 
 // A device with registers of its own at fixed places: it maps its windows when it is made. Its address

@@ -107,8 +107,9 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
                  }),
       vm_(kvm_, log_),
       pins_(create_irqchip(config, kinds)),
-      context_{memory_,    ports_,   mmio_, *pins_,
-               end_latch_, console_, log_,  [this](auto check) { checks_.push_back(std::move(check)); }} {
+      context_{memory_,        ports_,   mmio_, *pins_,
+               end_latch_,     console_, log_,  [this](auto check) { checks_.push_back(std::move(check)); },
+               config.services} {
   create_vcpus(config);
   if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_, vm_);
   for (const DeviceConfig& device : config.devices) create_device(device, kinds);

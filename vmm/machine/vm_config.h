@@ -27,11 +27,12 @@ struct VmConfig {
   Transport transport = Transport::pci;
   BootRequest boot;
   std::vector<DeviceConfig> devices;
-  std::string kernel_name;  // what the record calls the kernel; empty: boot.kernel_path
-  std::string record;       // path of the end record; empty: none
-  std::string symbols;      // a vmlinux or System.map for the record; empty: what the kernel's own image has
-  int kvm_fd = -1;          // an open /dev/kvm that was handed in; -1: open it
-  int kick_signal = 0;      // a signal below SIGRTMIN that nothing else in the process uses; 0: SIGSTKFLT
+  std::vector<DeviceService*> services;  // what the program lends to devices; outlives the Vm
+  std::string kernel_name;               // what the record calls the kernel; empty: boot.kernel_path
+  std::string record;                    // path of the end record; empty: none
+  std::string symbols;  // a vmlinux or System.map for the record; empty: what the kernel's own image has
+  int kvm_fd = -1;      // an open /dev/kvm that was handed in; -1: open it
+  int kick_signal = 0;  // a signal below SIGRTMIN that nothing else in the process uses; 0: SIGSTKFLT
 
   // Sets one of machine_options() from text. Throws ConfigError.
   void set(std::string_view key, std::string_view text);
