@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -17,6 +14,7 @@
 #include "tools/hum/kernel_command.h"
 #include "tools/hum/probe_command.h"
 #include "tools/hum/run_command.h"
+#include "tools/hum/standard_streams.h"
 #include "tools/hum/test/test_command.h"
 #include "tools/hum/usage.h"
 #include "vmm/base/errors.h"
@@ -73,19 +71,10 @@ int dispatch(std::vector<std::string> arguments) {
   return app.got_subcommand("run") ? hum::run(run) : code;
 }
 
-// A program may be started with standard streams closed; what it opens then must not take their place.
-void open_standard_streams() {
-  int opened = 0;
-  do {
-    opened = ::open("/dev/null", O_RDWR);
-  } while (opened >= 0 && opened <= STDERR_FILENO);
-  if (opened >= 0) ::close(opened);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  open_standard_streams();
+  hum::open_standard_streams();
   try {
     return dispatch({argv + 1, argv + argc});
   } catch (const std::exception& error) {

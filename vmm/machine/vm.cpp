@@ -236,6 +236,10 @@ const EndRecord& Vm::wait(int give_up_fd) {
   return parts_->record;
 }
 
+std::vector<virtio::DeviceReport> Vm::device_reports() const {
+  return parts_->machine.device_reports();
+}
+
 int Vm::end_fd() const {
   return parts_->machine.end_latch().fd();
 }

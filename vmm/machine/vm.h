@@ -69,6 +69,9 @@ class Vm {
   // (-1), and in the destructor, for 5 seconds. Later calls return the same.
   const EndRecord& wait(int give_up_fd = -1);
 
+  // What the devices have done since they were made; from any thread.
+  std::vector<virtio::DeviceReport> device_reports() const;
+
   // Readable once the VM has ended and wait will not block for the guest; for event loops.
   int end_fd() const;
 

@@ -15,6 +15,8 @@ struct ProcessEnd {
   enum class By : std::uint8_t { exit, signal, overdue, interrupt };  // the last two: the runner killed it
   By by = By::exit;
   int code = 0;  // exit code, or signal's number
+
+  bool operator==(const ProcessEnd&) const = default;
 };
 
 // What became of an image, read from its process, its end record and its messages.

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum-vmm/arguments.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <string_view>
+
+#include "tools/hum-vmm/dialect.h"
+#include "tools/hum/usage.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+constexpr std::size_t longest_id = 64;
+
+void check_id(const std::string& id) {
+  const bool good = !id.empty() && id.size() <= longest_id &&
+                    std::all_of(id.begin(), id.end(),
+                                [](unsigned char each) { return std::isalnum(each) != 0 || each == '-'; });
+  if (!good) throw ConfigError("--id", id, "not accepted", "give 1 to 64 letters, digits and '-'");
+}
+
+}  // namespace
+
+std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& arguments) {
+  VmmArguments result;
+  CLI::App app("Hummingbird's virtual machine in one process, driven by Firecracker's API.", "hum-vmm");
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::Throw);
+  app.add_option("--api-sock", result.api_sock, "the API's Unix socket")->capture_default_str();
+  app.add_option("--id", result.id, "the VM's name: letters, digits and '-'")->capture_default_str();
+  app.add_option("--config-file", result.config_file, "the whole configuration; the VM is started at once");
+  app.add_flag("--no-api", result.no_api, "serve no API; needs --config-file");
+  app.add_option("--log-path", result.log_path, "a file or fifo for the log (default: standard error)");
+  app.add_option("--level", result.level, "Off, Error, Warning, Info, Debug or Trace")
+      ->check(CLI::IsMember({"off", "error", "warning", "warn", "info", "debug", "trace"}, CLI::ignore_case))
+      ->capture_default_str();
+  app.add_flag("--show-level", result.show_level, "the log's lines say their level");
+  app.add_option("--metrics-path", result.metrics_path, "a file or fifo for the metrics");
+  app.add_option("--http-api-max-payload-size", result.most_body_bytes,
+                 "the longest body of a request, bytes")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30))
+      ->capture_default_str();
+  app.add_flag("--enable-pci", result.pci, "attach virtio devices over PCI instead of MMIO");
+  app.add_option("--metadata", result.metadata, "the metadata of PUT /mmds, a JSON file");
+  app.add_option("--mmds-size-limit", result.most_metadata_bytes,
+                 "the most metadata, bytes (default: like --http-api-max-payload-size)")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
+  // What clients say that makes no difference here.
+  std::string ignored;
+  bool ignored_flag = false;
+  const std::string group = "Accepted, without effect";
+  for (const char* const name :
+       {"--seccomp-filter", "--start-time-us", "--start-time-cpu-us", "--parent-cpu-time-us", "--module"})
+    app.add_option(name, ignored, "")->group(group);
+  for (const char* const name : {"--no-seccomp", "--show-log-origin", "--boot-timer"})
+    app.add_flag(name, ignored_flag, "")->group(group);
+  bool version = false;
+  app.add_flag("--version", version, "print the versions of the API and of the program");
+  app.footer(
+      "Examples:\n"
+      "  hum-vmm --api-sock /tmp/vm.socket &\n"
+      "  curl --unix-socket /tmp/vm.socket http://localhost/\n"
+      "  hum-vmm --no-api --config-file vm.json\n\n"
+      "Exit codes: 0 the guest ended by itself, 1 the VM failed, 152 a bad configuration, 153 a bad command "
+      "line, 156 SIGHUP.");
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0) throw usage_error(app, error);
+    app.exit(error);
+    return {};
+  }
+  if (version) {
+    std::printf("Firecracker v%.*s\nhum-vmm %s\n", static_cast<int>(dialect_version.size()),
+                dialect_version.data(), HUM_VERSION);
+    return {};
+  }
+  check_id(result.id);
+  if (result.no_api && result.config_file.empty())
+    throw ConfigError("--no-api", "", "there is nothing to start", "add --config-file FILE");
+  return result;
+}
+
+}  // namespace hum

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hum {
+
+// The command line, with Firecracker's flags.
+struct VmmArguments {
+  std::string api_sock = "/run/firecracker.socket";
+  std::string id = "anonymous-instance";
+  std::string config_file;
+  bool no_api = false;
+  std::string log_path;
+  std::string level = "Info";
+  bool show_level = false;
+  std::string metrics_path;
+  std::size_t most_body_bytes = 51200;
+  bool pci = false;
+  std::string metadata;                            // a file
+  std::optional<std::size_t> most_metadata_bytes;  // like most_body_bytes
+};
+
+// None where the command line was answered by itself (--version, --help). Throws ConfigError.
+std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& arguments);
+
+}  // namespace hum

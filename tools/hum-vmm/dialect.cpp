@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum-vmm/dialect.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "tools/hum-vmm/fault.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+
+constexpr unsigned ok = 200;
+constexpr unsigned no_content = 204;
+constexpr unsigned bad_request = 400;
+constexpr unsigned payload_too_large = 413;
+
+constexpr std::size_t longest_path_shown = 128;
+
+// What the dialect itself refuses, in the words that its clients know.
+class Refused : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+constexpr Field action_fields[] = {{.name = "action_type",
+                                    .type = FieldType::choice,
+                                    .required = true,
+                                    .choices = "InstanceStart|FlushMetrics|SendCtrlAltDel"}};
+constexpr Field vm_fields[] = {
+    {.name = "state", .type = FieldType::choice, .required = true, .choices = "Paused|Resumed"}};
+
+enum class Phase : std::uint8_t { before, after };
+
+void require(const Microvm& vm, Phase phase) {
+  const bool started = vm.state() != Microvm::State::not_started;
+  if (started == (phase == Phase::after)) return;
+  throw Refused(std::string("The requested operation is not supported ") + (started ? "after" : "before") +
+                " starting the microVM.");
+}
+
+const char* state_word(Microvm::State state) {
+  switch (state) {
+    case Microvm::State::not_started:
+      return "Not started";
+    case Microvm::State::running:
+      return "Running";
+    case Microvm::State::paused:
+      break;
+  }
+  return "Paused";
+}
+
+ApiAnswer done(bool deprecated = false) {
+  return {no_content, {}, deprecated};
+}
+
+ApiAnswer with(const json& body) {
+  return {ok, body.dump(-1, ' ', false, json::error_handler_t::replace)};
+}
+
+// A path as it was asked for, in one line of text.
+std::string shown_path(std::string_view path) {
+  std::string text(path.substr(0, longest_path_shown));
+  for (char& each : text)
+    if (std::isprint(static_cast<unsigned char>(each)) == 0) each = '?';
+  return text;
+}
+
+Refused unknown_path(const ApiRequest& request) {
+  return Refused("Invalid request method and/or path: " + request.method + " " + shown_path(request.path) +
+                 ".");
+}
+
+json without_nulls(json document) {
+  for (auto item = document.begin(); item != document.end();)
+    item = item->is_null() ? document.erase(item) : std::next(item);
+  return document;
+}
+
+// A section and, in a list's, the id.
+struct Target {
+  const Section* section = nullptr;
+  std::string id;
+};
+
+Target target_of(std::string_view path) {
+  if (const Section* section = sections::find(path)) return {section, {}};
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return {};
+  const Section* section = sections::find(path.substr(0, slash));
+  if (section == nullptr || section->id_field.empty()) return {};
+  return {section, std::string(path.substr(slash + 1))};
+}
+
+json body_of(const ApiRequest& request) {
+  if (request.body.empty()) throw Refused("Empty " + request.method + " request.");
+  return parse_json(request.body);
+}
+
+ApiAnswer get(const Microvm& vm, std::string_view path) {
+  if (path.empty())
+    return with({{"app_name", "Firecracker"},
+                 {"id", vm.id()},
+                 {"state", state_word(vm.state())},
+                 {"vmm_version", dialect_version}});
+  if (path == "version") return with({{"firecracker_version", dialect_version}});
+  if (path == "vm/config") return with(vm.config().all());
+  return with(vm.config().get(sections::machine_config));
+}
+
+ApiAnswer act(Microvm& vm, const json& checked) {
+  const std::string& action = checked["action_type"].get_ref<const std::string&>();
+  require(vm, action == "InstanceStart" ? Phase::before : Phase::after);
+  if (action == "InstanceStart") vm.start();
+  if (action == "FlushMetrics") vm.flush_metrics();
+  if (action == "SendCtrlAltDel") vm.press_power_button();
+  return done();
+}
+
+ApiAnswer change_state(Microvm& vm, const json& checked) {
+  require(vm, Phase::after);
+  if (checked["state"] == "Paused")
+    vm.pause();
+  else
+    vm.resume();
+  return done();
+}
+
+ApiAnswer metadata(Microvm& vm, const ApiRequest& request) {
+  if (request.method == "GET") return {ok, vm.metadata().text()};
+  if (request.body.empty()) throw Refused("Empty " + request.method + " request.");
+  switch (request.method == "PUT" ? vm.metadata().put(request.body) : vm.metadata().patch(request.body)) {
+    case MetadataStore::Change::done:
+      return done();
+    case MetadataStore::Change::too_large:
+      return {payload_too_large, fault_body("The metadata would be larger than --mmds-size-limit allows.")};
+    case MetadataStore::Change::too_early:
+      throw Refused("The MMDS data store is not initialized.");
+    case MetadataStore::Change::malformed:
+      break;
+  }
+  throw Refused("The metadata is no JSON.");
+}
+
+ApiAnswer take(Microvm& vm, const ApiRequest& request, const Target& target) {
+  const Section& section = *target.section;
+  const bool is_put = request.method == "PUT";
+  if (section.id_field.empty() != target.id.empty()) throw unknown_path(request);
+  if (!section.supported) throw Refused("/" + std::string(section.path) + " is not supported.");
+  const std::span<const Field> fields = is_put ? section.fields : section.patch_fields;
+  if (fields.empty()) throw unknown_path(request);
+  const json body = body_of(request);
+  const json checked = checked_fields(section.path, fields, body);
+  if (!target.id.empty() && checked[std::string(section.id_field)] != target.id)
+    throw ConfigError(std::string(section.id_field), target.id,
+                      "the id in the path is another than in the body", "give the same in both");
+  require(vm, !is_put && section.live ? Phase::after : Phase::before);
+  if (is_put)
+    vm.put(section, checked);
+  else
+    vm.patch(section, checked);
+  return done(has_deprecated(fields, checked));
+}
+
+ApiAnswer route(Microvm& vm, const ApiRequest& request) {
+  if (!request.path.starts_with('/')) throw unknown_path(request);
+  const std::string_view path = std::string_view(request.path).substr(1);
+  constexpr std::array readable = {"", "version", "vm/config", "machine-config"};
+  if (request.method == "GET" && std::find(readable.begin(), readable.end(), path) != readable.end()) {
+    if (!request.body.empty()) throw Refused("GET request cannot have a body.");
+    return get(vm, path);
+  }
+  if (request.method == "PUT" && path == "actions")
+    return act(vm, checked_fields("actions", action_fields, body_of(request)));
+  if (request.method == "PATCH" && path == "vm")
+    return change_state(vm, checked_fields("vm", vm_fields, body_of(request)));
+  if (path.starts_with("snapshot/") && request.method == "PUT")
+    throw Refused("Snapshots are not supported yet.");
+  if (path == "mmds" && (request.method == "GET" || request.method == "PUT" || request.method == "PATCH"))
+    return metadata(vm, request);
+  const Target target = target_of(path);
+  if (target.section != nullptr && (request.method == "PUT" || request.method == "PATCH"))
+    return take(vm, request, target);
+  if (target.section != nullptr && !target.section->supported)
+    throw Refused("/" + std::string(target.section->path) + " is not supported.");
+  throw unknown_path(request);
+}
+
+}  // namespace
+
+ApiAnswer answer(Microvm& vm, const ApiRequest& request) {
+  ApiAnswer result;
+  try {
+    result = route(vm, request);
+  } catch (const std::exception& error) {
+    result = {bad_request, fault_body(error.what())};
+  }
+  std::string method = request.method;
+  std::transform(method.begin(), method.end(), method.begin(),
+                 [](unsigned char each) { return static_cast<char>(std::tolower(each)); });
+  if (method == "get" || method == "put" || method == "patch")
+    vm.count_request(method, result.status >= bad_request);
+  return result;
+}
+
+void load_config(Microvm& vm, std::string_view text) {
+  const json document = parse_json(text);
+  if (!document.is_object())
+    throw ConfigError("--config-file", "", "no object", "give one object with sections");
+  const json given = without_nulls(document);
+  for (const auto& [name, value] : given.items())
+    if (std::none_of(sections::all().begin(), sections::all().end(), [&name = name](const Section* each) {
+          return each != &sections::serial &&
+                 (each->name == name || (!each->alias.empty() && each->alias == name));
+        }))
+      throw ConfigError(name, "", "unknown section of a config file");
+  for (const Section* section : sections::all()) {
+    std::string name(section->name);
+    if (!given.contains(name)) name = section->alias;
+    if (name.empty() || !given.contains(name)) continue;
+    const json& value = given[name];
+    const json elements = section->id_field.empty() ? json::array({value}) : value;
+    if (!elements.is_array()) throw ConfigError(name, "", "no list", "give a list of objects");
+    if (elements.empty()) continue;
+    if (!section->supported) throw ConfigError(name, "", "is not supported", "leave it out");
+    for (const json& each : elements) vm.put(*section, checked_fields(section->path, section->fields, each));
+  }
+}
+
+}  // namespace hum

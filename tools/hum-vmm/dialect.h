@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "tools/hum-vmm/http_server.h"
+#include "tools/hum-vmm/microvm.h"
+
+namespace hum {
+
+// The version that clients are told.
+inline constexpr std::string_view dialect_version = "1.14.0";
+
+// Answers one request in Firecracker's dialect. Whatever it is, there is an answer. On the VM's thread.
+ApiAnswer answer(Microvm& vm, const ApiRequest& request);
+
+// Takes a config file: every section that it has, or an error and whatever came before. Throws ConfigError,
+// HostError.
+void load_config(Microvm& vm, std::string_view text);
+
+}  // namespace hum

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum-vmm/http_server.h"
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <list>
+#include <random>
+
+#include "tools/hum-vmm/testing.h"
+#include "vmm/base/errors.h"
+#include "vmm/base/testing.h"
+
+namespace hum {
+namespace {
+
+using testing::ApiClient;
+using testing::TemporaryFolder;
+
+// Answers with what it was asked.
+ApiAnswer echo(const ApiRequest& request) {
+  if (request.path == "/nothing") return {};
+  return {200, request.method + " " + request.path + " " + request.body};
+}
+
+struct World {
+  explicit World(HttpServer::Settings settings = {}) {
+    settings.path = folder / "api";
+    server.emplace(settings, [this](const ApiRequest& request) -> std::optional<ApiAnswer> {
+      ++calls;
+      if (request.path == "/close") return {};
+      return echo(request);
+    });
+  }
+  ApiClient client() const { return ApiClient(folder / "api"); }
+
+  TemporaryFolder folder;
+  std::atomic<unsigned> calls = 0;
+  std::optional<HttpServer> server;
+};
+
+}  // namespace
+
+TEST_CASE("a connection serves one request after the other") {
+  const World world;
+  ApiClient client = world.client();
+  for (const char* const body : {"{}", "", "[1, 2]"}) {
+    const auto answer = client.call("PUT", "/some/path", body);
+    REQUIRE(answer);
+    CHECK(answer->status == 200);
+    CHECK(answer->body == std::string("PUT /some/path ") + body);
+    CHECK(client.headers.find("Server: Firecracker API\r\n") != std::string::npos);
+    CHECK(client.headers.find("Content-Type: application/json\r\n") != std::string::npos);
+  }
+}
+
+TEST_CASE("an answer without content says nothing of a length") {
+  const World world;
+  ApiClient client = world.client();
+  const auto answer = client.call("PUT", "/nothing", "{}");
+  REQUIRE(answer);
+  CHECK(answer->status == 204);
+  CHECK(client.headers.find("Content-Length") == std::string::npos);
+  CHECK(client.call("GET", "/again")->body == "GET /again ");
+}
+
+TEST_CASE("a query is no part of the path") {
+  const World world;
+  CHECK(world.client().call("GET", "/version?x=1")->body == "GET /version ");
+}
+
+TEST_CASE("requests that were sent at once are answered in their order") {
+  const World world;
+  ApiClient client = world.client();
+  for (int i = 0; i < 20; ++i) client.send("PUT", "/" + std::to_string(i), "{}");
+  for (int i = 0; i < 20; ++i) CHECK(client.answer()->body == "PUT /" + std::to_string(i) + " {}");
+}
+
+TEST_CASE("a client that is slow to send holds up nobody") {
+  const World world;
+  ApiClient slow = world.client();
+  slow.send("PUT /slow HTTP/1.1\r\nContent-Length: 4\r\n\r\n{");
+  CHECK(world.client().call("GET", "/other")->body == "GET /other ");
+  CHECK(world.calls == 1);
+  slow.send("\"\"}");
+  CHECK(slow.answer()->body == "PUT /slow {\"\"}");
+}
+
+TEST_CASE("a client that waits to be asked for its body is asked") {
+  const World world;
+  ApiClient client = world.client();
+  client.send("PUT /long HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+  CHECK(client.answer()->status == 100);
+  client.send("{}");
+  CHECK(client.answer()->body == "PUT /long {}");
+}
+
+TEST_CASE("a client that has ended its sending gets its answer, and then the end") {
+  const World world;
+  ApiClient client = world.client();
+  client.send("GET", "/last", "");
+  client.end_sending();
+  CHECK(client.answer()->body == "GET /last ");
+  CHECK(client.closed());
+}
+
+TEST_CASE("a client that ends within a request is let go") {
+  const World world;
+  {
+    ApiClient client = world.client();
+    client.send("PUT /cut HTTP/1.1\r\nContent-Length: 400\r\n\r\n{");
+    client.end_sending();
+    CHECK(client.closed());
+  }
+  CHECK(world.calls == 0);
+  CHECK(world.client().call("GET", "/next")->status == 200);
+}
+
+TEST_CASE("a body may be as long as allowed and no longer") {
+  const World world({.path = {}, .most_body_bytes = 100, .most_connections = 4});
+  ApiClient client = world.client();
+  CHECK(client.call("PUT", "/a", std::string(100, ' '))->status == 200);
+  const auto refused = client.call("PUT", "/a", std::string(101, ' '));
+  REQUIRE(refused);
+  CHECK(refused->status == 413);
+  CHECK(refused->body.find("fault_message") != std::string::npos);
+  CHECK(world.calls == 1);
+  CHECK(world.client().call("GET", "/b")->status == 200);
+}
+
+TEST_CASE("what is no HTTP is told so and its connection closed") {
+  const World world;
+  const auto* const text = GENERATE("hello\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\r\n\r\n",
+                                    "PUT /a HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+                                    "PUT /a HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n");
+  ApiClient client = world.client();
+  client.send(text);
+  const auto answer = client.answer();
+  REQUIRE(answer);
+  CHECK((answer->status == 400 || answer->status == 413));
+  CHECK(client.closed());
+  CHECK(world.calls == 0);
+}
+
+TEST_CASE("ten thousand requests of garbage leave a server that serves") {
+  const World world;
+  std::mt19937 random(1);
+  for (int connection = 0; connection < 100; ++connection) {
+    ApiClient client = world.client();
+    std::string text;
+    for (int i = 0; i < 100; ++i) {
+      for (auto length = random() % 40; length != 0; --length) text += static_cast<char>(random());
+      text += "\r\n\r\n";
+    }
+    client.send(text);
+  }
+  CHECK(world.client().call("GET", "/alive")->body == "GET /alive ");
+}
+
+TEST_CASE("more connections than allowed are told so") {
+  const World world({.path = {}, .most_body_bytes = 100, .most_connections = 2});
+  std::list<ApiClient> clients;
+  for (int i = 0; i < 2; ++i)
+    CHECK(clients.emplace_back(world.folder / "api").call("GET", "/")->status == 200);
+  ApiClient third = world.client();
+  third.send("GET", "/", "");
+  CHECK(third.answer()->status == 503);
+  clients.pop_back();
+  bool served = false;
+  for (int tries = 0; tries < 1000 && !served; ++tries) {  // until the server has seen the end
+    ApiClient again = world.client();
+    const auto answer = again.call("GET", "/");
+    served = answer && answer->status == 200;
+  }
+  CHECK(served);
+}
+
+TEST_CASE("a request without an answer ends its connection only") {
+  const World world;
+  ApiClient client = world.client();
+  client.send("GET", "/close", "");
+  CHECK(client.closed());
+  CHECK(world.client().call("GET", "/")->status == 200);
+}
+
+TEST_CASE("the socket of a process that was killed is taken over, one that is served and a file are not") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "api";
+  const auto serve = [&] { return HttpServer({.path = path}, echo); };
+  {
+    const Fd left(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(left.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  }
+  {
+    const HttpServer server({.path = path}, echo);
+    CHECK(ApiClient(path).call("GET", "/")->status == 200);
+    CHECK_THROWS_AS(serve(), ConfigError);
+    CHECK(ApiClient(path).call("GET", "/")->status == 200);
+  }
+  CHECK_FALSE(std::filesystem::exists(path));
+  std::ofstream(path) << "precious";
+  CHECK_THROWS_AS(serve(), ConfigError);
+  CHECK(std::filesystem::file_size(path) == 8);
+}
+
+TEST_CASE("a socket's path that is too long, or in no folder, is an error") {
+  CHECK_THROWS_AS(HttpServer({.path = std::string(108, 'a')}, echo), ConfigError);
+  CHECK_THROWS_AS(HttpServer({.path = ""}, echo), ConfigError);
+  CHECK_THROWS_AS(HttpServer({.path = "/no-such-folder/api"}, echo), HostError);
+}
+
+}  // namespace hum

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tools/hum-vmm/line_file.h"
+#include "vmm/base/log.h"
+
+namespace hum {
+
+// The process's log in the dialect's form: "2026-01-31T10:00:00.123456789 [ID:THREAD:LEVEL] text", to
+// standard error until a file was named. Any thread.
+class Logger {
+ public:
+  struct Settings {
+    std::optional<LogLevel> most = LogLevel::info;  // none: nothing at all
+    bool show_level = false;
+  };
+
+  explicit Logger(std::string id) : id_(std::move(id)) {}
+
+  // path: empty: where it goes already. Throws HostError.
+  void configure(const std::string& path, const Settings& settings);
+  void write(LogLevel level, std::string_view text);
+  std::uint64_t lost() const;
+
+ private:
+  std::string id_;
+  mutable std::mutex mutex_;  // guards the two below
+  Settings settings_;
+  std::optional<LineFile> file_;
+};
+
+// "Error", "Off" and the like, one of those that the dialect has; Off: none.
+std::optional<LogLevel> log_level_from(std::string_view word);
+
+}  // namespace hum

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+#include <exception>
+#include <optional>
+
+#include "tools/hum-vmm/arguments.h"
+#include "tools/hum-vmm/process.h"
+#include "tools/hum/standard_streams.h"
+
+int main(int argc, char** argv) {
+  hum::open_standard_streams();
+  std::optional<hum::VmmArguments> arguments;
+  try {
+    arguments = hum::parse_arguments({argv + 1, argv + argc});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "hum-vmm: %s\n", error.what());
+    return hum::vmm_exit_bad_arguments;
+  }
+  if (!arguments) return 0;
+  try {
+    return hum::run_vmm(*arguments);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "hum-vmm: %s\n", error.what());
+    return hum::vmm_exit_failed;
+  }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum-vmm/microvm_config.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cctype>
+#include <nlohmann/json.hpp>
+
+#include "devices/registry.h"
+#include "vmm/base/errors.h"
+#include "vmm/base/fd.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t longest_serial_number = 20;
+constexpr std::string_view usual_mmds_address = "169.254.169.254";
+// For a client that gives none: no console, and an end where the kernel panics or restarts.
+constexpr std::string_view usual_command_line = "reboot=k panic=1 8250.nr_uarts=0";
+
+std::string text_of(const json& object, const char* name) {
+  return object.contains(name) ? object[name].get<std::string>() : std::string();
+}
+
+bool flag_of(const json& object, const char* name) {
+  return object.contains(name) && object[name].get<bool>();
+}
+
+void check_id(const Section& section, const std::string& id) {
+  const bool good = !id.empty() && std::all_of(id.begin(), id.end(), [](unsigned char each) {
+    return std::isalnum(each) != 0 || each == '_';
+  });
+  if (!good)
+    throw ConfigError(std::string(section.id_field), id, "not accepted", "give letters, digits and '_'");
+}
+
+std::string_view kind_of(const Section& section, const json& element) {
+  if (&section == &sections::drives) return element.contains("socket") ? "vhost-user-disk" : "disk";
+  if (&section == &sections::network_interfaces) return "net";
+  if (&section == &sections::vsock) return "vsock";
+  return "rng";
+}
+
+DeviceConfig device_of(const Section& section, const json& element) {
+  DeviceConfig device{std::string(kind_of(section, element)), {}};
+  if (device.kind == "vhost-user-disk") {
+    device.options = option_text(vhost_user_drive_fields(), element);
+  } else {
+    device.options = option_text(section.fields, element);
+    if (device.kind == "disk")
+      device.options += ",id=" + text_of(element, "drive_id").substr(0, longest_serial_number);
+  }
+  return device;
+}
+
+// Errors of the device's own options come at once, and not at the start.
+void check_options(const Section& section, const json& element) {
+  const DeviceConfig device = device_of(section, element);
+  for (const DeviceKind* kind : all_devices())
+    if (kind->name == device.kind) OptionValues::parse(section.path, kind->options, device.options);
+}
+
+void check_file(const std::string& path, int access) {
+  open_file(path, access | O_NONBLOCK | O_NOCTTY, 0, "give a file that can be opened");
+}
+
+}  // namespace
+
+MicrovmConfig::MicrovmConfig(Transport transport)
+    : transport_(transport), document_(std::make_unique<json>(json::object())) {
+  for (const Section* section : sections::all())
+    (*document_)[std::string(section->name)] = section->id_field.empty() ? json() : json::array();
+  (*document_)["machine-config"] = {{"vcpu_count", 1},
+                                    {"mem_size_mib", 128},
+                                    {"smt", false},
+                                    {"track_dirty_pages", false},
+                                    {"huge_pages", "None"}};
+}
+
+MicrovmConfig::~MicrovmConfig() = default;
+
+const json& MicrovmConfig::get(const Section& section) const {
+  return (*document_)[std::string(section.name)];
+}
+
+void MicrovmConfig::put(const Section& section, const json& checked) {
+  json& kept = (*document_)[std::string(section.name)];
+  if (&section == &sections::boot_source) {
+    check_file(text_of(checked, "kernel_image_path"), O_RDONLY);
+    if (checked.contains("initrd_path")) check_file(text_of(checked, "initrd_path"), O_RDONLY);
+  }
+  if (&section == &sections::machine_config) {
+    json next = MicrovmConfig(transport_).get(section);
+    next.update(checked);
+    return patch(section, next);
+  }
+  if ((&section == &sections::entropy || &section == &sections::serial) && checked.contains("rate_limiter"))
+    throw ConfigError(std::string(section.path) + ".rate_limiter", "", "is not supported", "leave it out");
+  if (section.id_field.empty()) {
+    if (&section == &sections::vsock) check_options(section, checked);
+    if (&section == &sections::mmds_config) check_mmds(checked);
+    kept = checked;
+    return;
+  }
+  const std::string id_field(section.id_field);
+  check_id(section, checked[id_field].get<std::string>());
+  json element = checked;
+  if (&section == &sections::drives) {
+    check_drive(element);
+    if (!element.contains("socket"))
+      for (const auto& [name, value] :
+           {std::pair("is_read_only", json(false)), {"cache_type", "Unsafe"}, {"io_engine", "Sync"}})
+        if (!element.contains(name)) element[name] = value;
+  } else {
+    check_network(element);
+  }
+  check_options(section, element);
+  const auto same = std::find_if(kept.begin(), kept.end(),
+                                 [&](const json& each) { return each[id_field] == element[id_field]; });
+  if (same != kept.end()) kept.erase(same);
+  // The root drive is the guest's first disk.
+  const bool first = &section == &sections::drives && flag_of(element, "is_root_device");
+  kept.insert(first ? kept.begin() : kept.end(), element);
+}
+
+void MicrovmConfig::patch(const Section& section, const json& checked) {
+  if (checked.empty()) throw ConfigError(std::string(section.path), "", "nothing to change is given");
+  if (flag_of(checked, "smt"))
+    throw ConfigError("machine-config.smt", "true", "is not supported", "give false, or leave it out");
+  if (const std::string name = text_of(checked, "cpu_template"); !name.empty() && name != "None")
+    throw ConfigError("machine-config.cpu_template", name, "is not supported", "give None, or leave it out");
+  json next = get(section);
+  next.update(checked);
+  next.erase("cpu_template");
+  (*document_)[std::string(section.name)] = std::move(next);
+}
+
+void MicrovmConfig::note_change(const Section& section, const json& checked) {
+  const std::string id_field(section.id_field);
+  for (json& each : (*document_)[std::string(section.name)])
+    if (each[id_field] == checked[id_field]) each.merge_patch(checked);
+}
+
+void MicrovmConfig::check_drive(const json& drive) const {
+  const bool is_served = drive.contains("socket");
+  if (is_served)
+    for (const char* const name : {"path_on_host", "is_read_only", "rate_limiter", "io_engine"})
+      if (drive.contains(name))
+        throw ConfigError(std::string("drives.") + name, "", "goes not with a socket",
+                          "leave one of both out");
+  if (!is_served) {
+    if (!drive.contains("path_on_host"))
+      throw ConfigError("drives.path_on_host", "", "missing field", "give it, or a socket");
+    check_file(text_of(drive, "path_on_host"), flag_of(drive, "is_read_only") ? O_RDONLY : O_RDWR);
+  }
+  if (!flag_of(drive, "is_root_device")) return;
+  for (const json& each : get(sections::drives))
+    if (flag_of(each, "is_root_device") && each["drive_id"] != drive["drive_id"])
+      throw ConfigError("drives.is_root_device", "true",
+                        "drive '" + text_of(each, "drive_id") + "' is the root device already",
+                        "give false, or change that one");
+}
+
+void MicrovmConfig::check_network(const json& interface) const {
+  if (!interface.contains("guest_mac")) return;
+  for (const json& each : get(sections::network_interfaces))
+    if (each["iface_id"] != interface["iface_id"] && each.contains("guest_mac") &&
+        each["guest_mac"] == interface["guest_mac"])
+      throw ConfigError("network-interfaces.guest_mac", text_of(interface, "guest_mac"),
+                        "interface '" + text_of(each, "iface_id") + "' has it", "give each its own");
+}
+
+void MicrovmConfig::check_mmds(const json& mmds) const {
+  for (const json& id : mmds.value("network_interfaces", json::array()))
+    if (!device_name(sections::network_interfaces, id.get<std::string>()))
+      throw ConfigError("mmds/config.network_interfaces", id.get<std::string>(), "there is no such interface",
+                        "PUT /network-interfaces/" + id.get<std::string>() + " first");
+}
+
+// Empty for one without the metadata.
+std::string MicrovmConfig::mmds_option(const json& interface) const {
+  const json& mmds = get(sections::mmds_config);
+  if (mmds.is_null()) return {};
+  const json served = mmds.value("network_interfaces", json::array());
+  if (std::find(served.begin(), served.end(), interface["iface_id"]) == served.end()) return {};
+  return ",mmds=" + mmds.value("ipv4_address", std::string(usual_mmds_address));
+}
+
+std::string MicrovmConfig::command_line() const {
+  const json& source = get(sections::boot_source);
+  std::string line = source.contains("boot_args") ? text_of(source, "boot_args")
+                                                  : std::string(usual_command_line) +
+                                                        (transport_ == Transport::mmio ? " pci=off" : "");
+  for (const json& drive : get(sections::drives)) {
+    if (!flag_of(drive, "is_root_device")) continue;
+    const std::string partition = text_of(drive, "partuuid");
+    line += (line.empty() ? "" : " ") + std::string("root=") +
+            (partition.empty() ? "/dev/vda" : "PARTUUID=" + partition) +
+            (flag_of(drive, "is_read_only") ? " ro" : " rw");
+  }
+  return line;
+}
+
+VmConfig MicrovmConfig::vm_config() const {
+  const json& source = get(sections::boot_source);
+  if (source.is_null())
+    throw ConfigError("boot-source", "", "there is no kernel to start", "PUT /boot-source first");
+  VmConfig config;
+  config.transport = transport_;
+  const json& machine = get(sections::machine_config);
+  config.set("cpus", std::to_string(machine["vcpu_count"].get<std::uint64_t>()));
+  config.set("memory", std::to_string(machine["mem_size_mib"].get<std::uint64_t>()) + "M");
+  config.set("hugepages", machine["huge_pages"] == "2M" ? "on" : "off");
+  config.boot.kernel_path = text_of(source, "kernel_image_path");
+  config.boot.initrd_path = text_of(source, "initrd_path");
+  config.boot.command_line = command_line();
+  config.devices = standard_devices();
+  for (const json& each : get(sections::drives)) config.devices.push_back(device_of(sections::drives, each));
+  for (const json& each : get(sections::network_interfaces)) {
+    config.devices.push_back(device_of(sections::network_interfaces, each));
+    config.devices.back().options += mmds_option(each);
+  }
+  for (const Section* section : {&sections::vsock, &sections::entropy})
+    if (!get(*section).is_null()) config.devices.push_back(device_of(*section, get(*section)));
+  for (const DeviceConfig& device : config.devices)
+    if (device.kind == "vhost-user-disk") config.backing.shared = true;
+  return config;
+}
+
+std::optional<std::string> MicrovmConfig::device_name(const Section& section, std::string_view id) const {
+  std::map<std::string_view, unsigned> counts;
+  for (const json& each : get(section)) {
+    const std::string_view kind = kind_of(section, each);
+    const unsigned number = counts[kind]++;
+    if (each[std::string(section.id_field)] == id) return std::string(kind) + std::to_string(number);
+  }
+  return {};
+}
+
+}  // namespace hum

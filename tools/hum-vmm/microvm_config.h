@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tools/hum-vmm/sections.h"
+#include "vmm/machine/vm_config.h"
+
+namespace hum {
+
+// What clients and the config file have asked for, section by section. Each request is taken whole or, with
+// an error, not at all. Belongs to one thread.
+class MicrovmConfig {
+ public:
+  explicit MicrovmConfig(Transport transport);
+  ~MicrovmConfig();
+
+  // The checked body of a PUT; of a list's section it adds an element, or replaces the one with that id.
+  // Throws ConfigError; HostError where a file cannot be opened.
+  void put(const Section& section, const nlohmann::json& checked);
+  // The checked body of a PATCH of the machine.
+  void patch(const Section& section, const nlohmann::json& checked);
+  // What was changed of a VM that runs, so that it is read back.
+  void note_change(const Section& section, const nlohmann::json& checked);
+
+  // In the form of the config file, every section.
+  const nlohmann::json& all() const { return *document_; }
+  const nlohmann::json& get(const Section& section) const;
+
+  // Throws ConfigError: there is no kernel.
+  VmConfig vm_config() const;
+  // The device that an element of a list has become, as Vm::change names it; none with that id.
+  std::optional<std::string> device_name(const Section& section, std::string_view id) const;
+
+ private:
+  void check_drive(const nlohmann::json& drive) const;
+  void check_network(const nlohmann::json& interface) const;
+  void check_mmds(const nlohmann::json& mmds) const;
+  std::string mmds_option(const nlohmann::json& interface) const;
+  std::string command_line() const;
+
+  Transport transport_;
+  std::unique_ptr<nlohmann::json> document_;
+};
+
+}  // namespace hum

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum-vmm/microvm_config.h"
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "vmm/base/errors.h"
+#include "vmm/base/temporary_folder.h"
+#include "vmm/base/testing.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+
+struct World {
+  explicit World(Transport transport = Transport::mmio) : config(transport) { std::ofstream{file}; }
+
+  void put(const Section& section, const json& body) {
+    config.put(section, checked_fields(section.path, section.fields,
+                                       parse_json(body.dump())));  // numbers as clients send them
+  }
+  void put_kernel(const json& more = json::object()) {
+    json body = {{"kernel_image_path", file}};
+    body.update(more);
+    put(sections::boot_source, body);
+  }
+  json drive(const std::string& id, const json& more = json::object()) const {
+    json body = {{"drive_id", id}, {"path_on_host", file}, {"is_root_device", false}};
+    body.update(more);
+    return body;
+  }
+  json network(const std::string& id, const json& more = json::object()) const {
+    json body = {{"iface_id", id}, {"host_dev_name", "tap-" + id}};
+    body.update(more);
+    return body;
+  }
+  std::vector<std::string> devices() const {
+    std::vector<std::string> texts;
+    for (const DeviceConfig& device : config.vm_config().devices)
+      if (!device.options.empty() || device.kind == "rng")
+        texts.push_back(device.kind + " " + device.options);
+    return texts;
+  }
+  std::string error_of(const Section& section, const json& body) {
+    const json before = config.all();
+    try {
+      put(section, body);
+    } catch (const std::exception& error) {
+      CHECK(config.all() == before);
+      return error.what();
+    }
+    return {};
+  }
+
+  testing::TemporaryFolder folder;
+  std::string file = folder / "file";
+  MicrovmConfig config;
+};
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a machine is one CPU and 128 MiB until it is said otherwise, and each PUT begins there") {
+  World world;
+  CHECK(world.config.get(sections::machine_config)["vcpu_count"] == 1);
+  CHECK(world.config.get(sections::machine_config)["mem_size_mib"] == 128);
+  world.put(sections::machine_config,
+            {{"vcpu_count", 4}, {"mem_size_mib", 64}, {"huge_pages", "2M"}, {"track_dirty_pages", true}});
+  world.put_kernel();
+  CHECK(world.config.vm_config().cpus == 4);
+  CHECK(world.config.vm_config().memory == 64u << 20);
+  CHECK(world.config.vm_config().backing.hugepages);
+  world.config.patch(sections::machine_config, {{"mem_size_mib", 32}});
+  CHECK(world.config.vm_config().cpus == 4);
+  CHECK(world.config.vm_config().memory == 32u << 20);
+  world.put(sections::machine_config, {{"vcpu_count", 2}, {"mem_size_mib", 64}});
+  CHECK_FALSE(world.config.vm_config().backing.hugepages);
+  CHECK(world.config.get(sections::machine_config)["track_dirty_pages"] == false);
+  CHECK_THROWS_AS(world.config.patch(sections::machine_config, json::object()), ConfigError);
+}
+
+TEST_CASE("what a machine cannot have is refused by name") {
+  World world;
+  const json base = {{"vcpu_count", 2}, {"mem_size_mib", 64}};
+  for (const auto& [name, value] : {std::pair("smt", json(true)), {"cpu_template", json("T2")}}) {
+    json body = base;
+    body[name] = value;
+    CHECK(has(world.error_of(sections::machine_config, body), std::string("machine-config.") + name));
+  }
+  CHECK(has(world.error_of(sections::entropy, {{"rate_limiter", json::object()}}), "entropy.rate_limiter"));
+  CHECK(has(world.error_of(sections::serial, {{"rate_limiter", {{"size", 1}, {"refill_time", 1}}}}),
+            "serial.rate_limiter"));
+}
+
+TEST_CASE("a VM needs a kernel that can be opened") {
+  World world;
+  CHECK_THROWS_AS(world.config.vm_config(), ConfigError);
+  CHECK(has(world.error_of(sections::boot_source, {{"kernel_image_path", world.folder / "none"}}), "none"));
+  CHECK(has(world.error_of(sections::boot_source,
+                           {{"kernel_image_path", world.file}, {"initrd_path", world.folder / "no-initrd"}}),
+            "no-initrd"));
+  world.put_kernel({{"initrd_path", world.file}});
+  CHECK(world.config.vm_config().boot.kernel_path == world.file);
+  CHECK(world.config.vm_config().boot.initrd_path == world.file);
+}
+
+TEST_CASE("the kernel is told of the root drive behind what the client says") {
+  World world;
+  world.put_kernel({{"boot_args", "console=ttyS0"}});
+  CHECK(world.config.vm_config().boot.command_line == "console=ttyS0");
+  world.put(sections::drives, world.drive("data"));
+  CHECK(world.config.vm_config().boot.command_line == "console=ttyS0");
+  world.put(sections::drives, world.drive("root", {{"is_root_device", true}}));
+  CHECK(world.config.vm_config().boot.command_line == "console=ttyS0 root=/dev/vda rw");
+  world.put(
+      sections::drives,
+      world.drive("root", {{"is_root_device", true}, {"is_read_only", true}, {"partuuid", "0eaa91a0-01"}}));
+  CHECK(world.config.vm_config().boot.command_line == "console=ttyS0 root=PARTUUID=0eaa91a0-01 ro");
+}
+
+TEST_CASE(
+    "a client that says nothing of the command line gets a quiet one, without PCI where there is none") {
+  const auto transport = GENERATE(Transport::mmio, Transport::pci);
+  World world(transport);
+  world.put_kernel();
+  const std::string line = world.config.vm_config().boot.command_line;
+  CHECK(has(line, "reboot=k panic=1"));
+  CHECK(has(line, "pci=off") == (transport == Transport::mmio));
+  CHECK(world.config.vm_config().transport == transport);
+}
+
+TEST_CASE("the root drive is the first disk; the others keep the order in which they came") {
+  World world;
+  world.put_kernel();
+  world.put(sections::drives, world.drive("a"));
+  world.put(sections::drives, world.drive("b", {{"is_read_only", true}, {"cache_type", "Writeback"}}));
+  world.put(sections::drives, world.drive("root", {{"is_root_device", true}, {"io_engine", "Async"}}));
+  CHECK(world.devices() ==
+        std::vector<std::string>{"disk path=" + world.file + ",readonly=off,cache=unsafe,aio=auto,id=root",
+                                 "disk path=" + world.file + ",readonly=off,cache=unsafe,aio=auto,id=a",
+                                 "disk path=" + world.file + ",readonly=on,cache=writeback,aio=auto,id=b"});
+  CHECK(world.config.device_name(sections::drives, "root") == "disk0");
+  CHECK(world.config.device_name(sections::drives, "b") == "disk2");
+  CHECK_FALSE(world.config.device_name(sections::drives, "c"));
+  CHECK(has(world.error_of(sections::drives, world.drive("other", {{"is_root_device", true}})), "'root'"));
+}
+
+TEST_CASE("a drive of a server is a device of its own, and the memory one that it can map") {
+  World world;
+  world.put_kernel();
+  world.put(sections::drives, world.drive("a"));
+  world.put(sections::drives, {{"drive_id", "s"}, {"is_root_device", false}, {"socket", "/run/s,1"}});
+  world.put(sections::drives, world.drive("b"));
+  CHECK(world.devices()[1] == "vhost-user-disk socket=/run/s,,1");
+  CHECK(world.config.device_name(sections::drives, "s") == "vhost-user-disk0");
+  CHECK(world.config.device_name(sections::drives, "b") == "disk1");
+  CHECK(world.config.vm_config().backing.shared);
+  CHECK(has(world.error_of(sections::drives, world.drive("x", {{"socket", "/run/s"}})), "path_on_host"));
+  CHECK(
+      has(world.error_of(sections::drives, {{"drive_id", "x"}, {"is_root_device", false}}), "path_on_host"));
+}
+
+TEST_CASE("an interface is a tap with its limits; two have not the same address") {
+  World world;
+  world.put_kernel();
+  world.put(
+      sections::network_interfaces,
+      world.network("eth0", {{"guest_mac", "06:00:00:00:00:01"},
+                             {"mtu", 1400},
+                             {"rx_rate_limiter", {{"ops", {{"size", 5}, {"refill_time", 10}}}}},
+                             {"tx_rate_limiter", {{"bandwidth", {{"size", 7}, {"refill_time", 20}}}}}}));
+  CHECK(world.devices() ==
+        std::vector<std::string>{
+            "net tap=tap-eth0,mac=06:00:00:00:00:01,mtu=1400,rx-ops=5/10,tx-bandwidth=7/20"});
+  CHECK(has(world.error_of(sections::network_interfaces,
+                           world.network("eth1", {{"guest_mac", "06:00:00:00:00:01"}})),
+            "eth0"));
+  CHECK(world.error_of(sections::network_interfaces,
+                       world.network("eth0", {{"guest_mac", "06:00:00:00:00:01"}})) == "");
+  CHECK(has(world.error_of(sections::network_interfaces, world.network("eth1", {{"mtu", 67}})), "mtu"));
+}
+
+TEST_CASE("the interfaces that are named serve the metadata, and those that are not there are refused") {
+  World world;
+  world.put_kernel();
+  CHECK(has(world.error_of(sections::mmds_config, {{"network_interfaces", {"eth1"}}}), "eth1"));
+  for (const char* const id : {"eth0", "eth1"}) world.put(sections::network_interfaces, world.network(id));
+  world.put(sections::mmds_config, {{"network_interfaces", {"eth1"}}, {"version", "V2"}});
+  CHECK(world.devices() ==
+        std::vector<std::string>{"net tap=tap-eth0", "net tap=tap-eth1,mmds=169.254.169.254"});
+  world.put(sections::mmds_config, {{"network_interfaces", {"eth0"}}, {"ipv4_address", "169.254.1.1"}});
+  CHECK(world.devices() == std::vector<std::string>{"net tap=tap-eth0,mmds=169.254.1.1", "net tap=tap-eth1"});
+  world.put(sections::mmds_config, json::object());
+  CHECK(world.devices() == std::vector<std::string>{"net tap=tap-eth0", "net tap=tap-eth1"});
+}
+
+TEST_CASE("an id is letters, digits and '_'") {
+  World world;
+  for (const char* const id : {"", "a b", "../x", "a-b", "\xc3\xa4"})
+    CHECK(has(world.error_of(sections::drives, world.drive(id)), "drive_id"));
+  CHECK(world.error_of(sections::drives, world.drive("Az_09")) == "");
+}
+
+TEST_CASE("a drive's file is looked at when it is put, in the way in which it will be opened") {
+  World world;
+  const std::string none = world.folder / "none";
+  CHECK(has(world.error_of(sections::drives, world.drive("a", {{"path_on_host", none}})), none));
+  CHECK(has(world.error_of(sections::drives, world.drive("a", {{"path_on_host", world.folder.path()}})),
+            world.folder.path()));
+}
+
+TEST_CASE("a change of a device that runs is read back, and what it does not name stays") {
+  World world;
+  world.put(sections::drives,
+            world.drive("a", {{"rate_limiter", {{"ops", {{"size", 5}, {"refill_time", 10}}}}}}));
+  world.config.note_change(sections::drives,
+                           {{"drive_id", "a"},
+                            {"path_on_host", "/other"},
+                            {"rate_limiter", {{"bandwidth", {{"size", 1}, {"refill_time", 2}}}}}});
+  const json drive = world.config.get(sections::drives)[0];
+  CHECK(drive["path_on_host"] == "/other");
+  CHECK(drive["rate_limiter"]["ops"]["size"] == 5);
+  CHECK(drive["rate_limiter"]["bandwidth"]["size"] == 1);
+}
+
+}  // namespace hum

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum-vmm/process.h"
+
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "tools/hum-vmm/api_gate.h"
+#include "tools/hum-vmm/dialect.h"
+#include "tools/hum-vmm/http_server.h"
+#include "tools/hum-vmm/microvm.h"
+#include "tools/hum/exit_codes.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+sigset_t ending_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, signal);
+  return set;
+}
+
+std::string content_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw HostError(errno, "read '" + path + "'", "give a file that can be read");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// Never returns: whoever waits for this process sees the signal.
+[[noreturn]] void die_of(int signal) {
+  std::signal(signal, SIG_DFL);
+  ::raise(signal);
+  const sigset_t set = ending_signals();
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  ::_exit(exit_signal + signal);
+}
+
+int code_of(const EndRecord& record) {
+  switch (record.cause) {
+    case EndCause::debug_exit:
+      return exit_code_of(record);
+    case EndCause::internal_error:
+    case EndCause::host_error:
+      return vmm_exit_failed;
+    default:
+      return exit_ok;
+  }
+}
+
+void tell_end(Logger& logger, const EndRecord& record) {
+  logger.write(is_orderly(record.cause) ? LogLevel::info : LogLevel::error,
+               "the VM has ended: " + std::string(to_string(record.cause)) +
+                   (record.detail.empty() ? "" : ": " + record.detail));
+}
+
+void configure(Microvm& vm, const VmmArguments& arguments) {
+  if (!arguments.metrics_path.empty()) vm.put(sections::metrics, {{"metrics_path", arguments.metrics_path}});
+  if (!arguments.metadata.empty() &&
+      vm.metadata().put(content_of(arguments.metadata)) != MetadataStore::Change::done)
+    throw ConfigError("--metadata", arguments.metadata, "no JSON, or more than --mmds-size-limit allows");
+  if (arguments.config_file.empty()) return;
+  load_config(vm, content_of(arguments.config_file));
+  vm.start();
+}
+
+// Before the server's end, which waits for the call that it has made.
+struct Closing {
+  ApiGate& gate;
+  ~Closing() { gate.close(); }
+};
+
+}  // namespace
+
+int run_vmm(const VmmArguments& arguments) {
+  const sigset_t set = ending_signals();
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  const Fd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals) throw HostError(errno, "watch for signals");
+
+  Logger logger(arguments.id);
+  logger.configure(arguments.log_path,
+                   {.most = log_level_from(arguments.level), .show_level = arguments.show_level});
+  EventLoop loop;
+  int ending_signal = 0;
+  std::optional<int> code;
+  {
+    Microvm vm({.id = arguments.id,
+                .transport = arguments.pci ? Transport::pci : Transport::mmio,
+                .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes)},
+               loop, logger, [&loop] { loop.stop(); });
+    ApiGate gate(loop, [&vm](const ApiRequest& request) { return answer(vm, request); });
+    std::optional<HttpServer> server;
+    if (!arguments.no_api)
+      server.emplace(
+          HttpServer::Settings{.path = arguments.api_sock, .most_body_bytes = arguments.most_body_bytes},
+          [&gate](const ApiRequest& request) { return gate.call(request); });
+    const Closing closing{gate};
+    try {
+      configure(vm, arguments);
+    } catch (const std::exception& error) {
+      logger.write(LogLevel::error, error.what());
+      return vmm_exit_bad_configuration;
+    }
+    loop.watch(signals.get(), EventLoop::Interest::readable, [&] {
+      signalfd_siginfo info{};
+      if (::read(signals.get(), &info, sizeof info) != sizeof info) return;
+      ending_signal = static_cast<int>(info.ssi_signo);
+      if (vm.state() == Microvm::State::not_started) return loop.stop();
+      vm.end(EndCause::signal, "signal " + std::to_string(ending_signal));
+    });
+    loop.run();
+    if (vm.record() != nullptr) {
+      tell_end(logger, *vm.record());
+      code = code_of(*vm.record());
+    }
+  }
+  if (ending_signal == SIGHUP) return vmm_exit_hangup;
+  if (ending_signal != 0) die_of(ending_signal);
+  return code.value_or(exit_ok);
+}
+
+}  // namespace hum

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program as clients see it.
+#include "tools/hum-vmm/process.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tools/hum-vmm/testing.h"
+#include "vmm/base/testing.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+using testing::ApiClient;
+using testing::VmmProcess;
+
+bool no_kvm() {
+  if (::access("/dev/kvm", R_OK | W_OK) == 0) return false;
+  WARN("skipped: /dev/kvm cannot be opened");
+  return true;
+}
+
+std::string image(const std::string& name) {
+  return std::string(HUM_IMAGE_FOLDER) + "/" + name + ".elf";
+}
+
+unsigned status_of(ApiClient& client, const std::string& method, const std::string& path, const json& body) {
+  const auto answer = client.call(method, path, body.dump());
+  return answer ? answer->status : 0;
+}
+
+std::string fault_of(ApiClient& client, const std::string& method, const std::string& path,
+                     const std::string& body) {
+  const auto answer = client.call(method, path, body);
+  if (!answer || answer->status != 400) return {};
+  return json::parse(answer->body).value("fault_message", "");
+}
+
+json boot_source(const std::string& name, const std::string& arguments) {
+  return {{"kernel_image_path", image(name)}, {"boot_args", arguments}};
+}
+
+// Configures as the Go SDK does and starts.
+void start(ApiClient& client, const std::string& name, const std::string& arguments) {
+  REQUIRE(status_of(client, "PUT", "/machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}}) == 204);
+  REQUIRE(status_of(client, "PUT", "/boot-source", boot_source(name, arguments)) == 204);
+  REQUIRE(status_of(client, "PUT", "/actions", {{"action_type", "InstanceStart"}}) == 204);
+}
+
+std::string state_of(ApiClient& client) {
+  return json::parse(client.call("GET", "/")->body)["state"];
+}
+
+std::string content_of(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+TEST_CASE("a process that was only started tells who it is, and goes at SIGTERM as if nobody had caught it") {
+  VmmProcess process(HUM_VMM_PROGRAM, {"--id", "some-vm"});
+  ApiClient client = process.client();
+  const json info = json::parse(client.call("GET", "/")->body);
+  CHECK(info == json{{"app_name", "Firecracker"},
+                     {"id", "some-vm"},
+                     {"state", "Not started"},
+                     {"vmm_version", "1.14.0"}});
+  CHECK(json::parse(client.call("GET", "/version")->body) == json{{"firecracker_version", "1.14.0"}});
+  process.signal(SIGTERM);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::signal, SIGTERM});
+  CHECK_FALSE(std::filesystem::exists(process.socket()));
+}
+
+TEST_CASE("a guest's exit code is the process's, its output the process's output") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  start(client, "exit_code", "exit=7");
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 7});
+  CHECK(process.output() == "exit 7\r\n");
+}
+
+TEST_CASE("a VM is paused and goes on, both as often as one likes, and SIGHUP ends it with 156") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  CHECK(fault_of(client, "PATCH", "/vm", R"({"state": "Paused"})") ==
+        "The requested operation is not supported before starting the microVM.");
+  start(client, "hang", "method=busy");
+  CHECK(state_of(client) == "Running");
+  for (const char* const state : {"Paused", "Resumed"})
+    for (int i = 0; i < 2; ++i) {
+      CHECK(status_of(client, "PATCH", "/vm", {{"state", state}}) == 204);
+      CHECK(state_of(client) == (state == std::string("Paused") ? "Paused" : "Running"));
+    }
+  for (const auto& [method, path, body] :
+       {std::tuple("PUT", "/actions", json{{"action_type", "InstanceStart"}}),
+        std::tuple("PUT", "/machine-config", json{{"vcpu_count", 1}, {"mem_size_mib", 32}}),
+        std::tuple("PUT", "/boot-source", boot_source("hang", ""))})
+    CHECK(fault_of(client, method, path, body.dump()) ==
+          "The requested operation is not supported after starting the microVM.");
+  process.signal(SIGHUP);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 156});
+}
+
+TEST_CASE("a paused VM ends at a signal, too") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  start(client, "hang", "method=busy");
+  CHECK(status_of(client, "PATCH", "/vm", {{"state", "Paused"}}) == 204);
+  process.signal(SIGTERM);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::signal, SIGTERM});
+}
+
+TEST_CASE("a start that fails leaves a process that can be told better") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  CHECK(fault_of(client, "PUT", "/actions", R"({"action_type": "InstanceStart"})").find("boot-source") !=
+        std::string::npos);
+  std::ofstream(process.folder() / "no-kernel") << "nothing that boots";
+  CHECK(status_of(client, "PUT", "/boot-source", {{"kernel_image_path", process.folder() / "no-kernel"}}) ==
+        204);
+  CHECK(fault_of(client, "PUT", "/actions", R"({"action_type": "InstanceStart"})").find("kernel") !=
+        std::string::npos);
+  CHECK(state_of(client) == "Not started");
+  start(client, "exit_code", "exit=3");
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 3});
+}
+
+TEST_CASE("placeholder drives of length zero boot, and get their file while the VM runs") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const std::string image_file = process.folder() / "image";
+  std::ofstream{image_file};
+  std::filesystem::resize_file(image_file, 1 << 20);
+  for (const char* const id : {"drive_0", "drive_1"}) {
+    const std::string empty = process.folder() / id;
+    std::ofstream{empty};
+    CHECK(status_of(client, "PUT", std::string("/drives/") + id,
+                    {{"drive_id", id}, {"path_on_host", empty}, {"is_root_device", false}}) == 204);
+  }
+  start(client, "hang", "method=busy");
+  CHECK(status_of(client, "PATCH", "/drives/drive_1",
+                  {{"drive_id", "drive_1"},
+                   {"path_on_host", image_file},
+                   {"rate_limiter", {{"ops", {{"size", 100}, {"refill_time", 100}}}}}}) == 204);
+  CHECK(fault_of(client, "PATCH", "/drives/drive_2", R"({"drive_id": "drive_2"})").find("drive_2") !=
+        std::string::npos);
+  CHECK(fault_of(client, "PATCH", "/drives/drive_0",
+                 R"({"drive_id": "drive_0", "path_on_host": "/no/such/file"})")
+            .find("/no/such/file") != std::string::npos);
+  const json drives = json::parse(client.call("GET", "/vm/config")->body)["drives"];
+  CHECK(drives[0]["path_on_host"] == process.folder() / "drive_0");
+  CHECK(drives[1]["path_on_host"] == image_file);
+  CHECK(drives[1]["rate_limiter"]["ops"]["size"] == 100);
+}
+
+TEST_CASE("a config file starts the VM, with and without an API") {
+  if (no_kvm()) return;
+  const testing::TemporaryFolder folder;
+  const json config = {{"boot-source", boot_source("exit_code", "exit=9")},
+                       {"drives", json::array()},
+                       {"machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}, {"ht_enabled", false}}},
+                       {"network_interfaces", json::array()},
+                       {"balloon", nullptr},
+                       {"logger", {{"log_path", folder / "log"}, {"level", "Info"}, {"show_level", true}}},
+                       {"metrics", {{"metrics_path", folder / "metrics"}}}};
+  std::ofstream(folder / "config.json") << config;
+  std::vector<std::string> arguments = {"--config-file", folder / "config.json"};
+  if (GENERATE(false, true)) arguments.emplace_back("--no-api");
+  VmmProcess process(HUM_VMM_PROGRAM, arguments);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 9});
+  CHECK(process.output() == "exit 9\r\n");
+  CHECK(process.messages().empty());
+  CHECK(content_of(folder / "log").find(":INFO] the VM has ended: debug-exit") != std::string::npos);
+  const json metrics = json::parse(content_of(folder / "metrics"));
+  CHECK(metrics["utc_timestamp_ms"].get<std::uint64_t>() > 0);
+}
+
+TEST_CASE("metadata is put, changed and read at any time, within its limit") {
+  VmmProcess process(HUM_VMM_PROGRAM, {"--mmds-size-limit", "60"});
+  ApiClient client = process.client();
+  CHECK(json::parse(client.call("GET", "/mmds")->body) == json::object());
+  CHECK(fault_of(client, "PATCH", "/mmds", R"({"a": 1})") == "The MMDS data store is not initialized.");
+  CHECK(status_of(client, "PUT", "/mmds", {{"latest", {{"id", "i-1"}, {"name", "x"}}}}) == 204);
+  CHECK(status_of(client, "PATCH", "/mmds", {{"latest", {{"name", nullptr}}}}) == 204);
+  CHECK(status_of(client, "PUT", "/mmds", {{"long", std::string(60, 'x')}}) == 413);
+  CHECK(fault_of(client, "PUT", "/mmds", "{") != "");
+  CHECK(fault_of(client, "PUT", "/mmds", "") == "Empty PUT request.");
+  CHECK(json::parse(client.call("GET", "/mmds")->body) == json{{"latest", {{"id", "i-1"}}}});
+}
+
+TEST_CASE("metadata comes from a file, too") {
+  const testing::TemporaryFolder folder;
+  std::ofstream(folder / "metadata") << R"({"latest": {}})";
+  {
+    VmmProcess process(HUM_VMM_PROGRAM, {"--metadata", folder / "metadata"});
+    ApiClient client = process.client();
+    CHECK(json::parse(client.call("GET", "/mmds")->body) == json{{"latest", json::object()}});
+  }
+  std::ofstream(folder / "metadata") << "no JSON";
+  VmmProcess process(HUM_VMM_PROGRAM, {"--metadata", folder / "metadata"});
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 152});
+}
+
+TEST_CASE("a wrong config file ends the process with 152, a wrong command line with 153") {
+  const testing::TemporaryFolder folder;
+  const auto* const text =
+      GENERATE("", "[]", "{\"boot-source\": {}}", "{\"boat-source\": {}}", "{\"serial\": {}}",
+               "{\"drives\": {}}", "{\"machine-config\": {\"vcpu_count\": 1, \"mem_size_mib\": 32}}",
+               "{\"balloon\": {\"amount_mib\": 1}}");
+  std::ofstream(folder / "config.json") << text;
+  VmmProcess process(HUM_VMM_PROGRAM, {"--no-api", "--config-file", folder / "config.json"});
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 152});
+  CHECK_FALSE(process.messages().empty());
+}
+
+TEST_CASE("a wrong command line ends the process with 153 and a word why") {
+  const auto arguments =
+      GENERATE(as<std::vector<std::string>>(), std::vector<std::string>{"--no-such"},
+               std::vector<std::string>{"--id", "a b"}, std::vector<std::string>{"--no-api"},
+               std::vector<std::string>{"--level", "Loud"},
+               std::vector<std::string>{"--http-api-max-payload-size", "0"});
+  VmmProcess process(HUM_VMM_PROGRAM, arguments);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 153});
+  CHECK(process.messages().find("hum-vmm: --") == 0);
+}
+
+TEST_CASE("the version's first line is one that Firecracker's clients read") {
+  VmmProcess process(HUM_VMM_PROGRAM, {"--version"});
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
+  CHECK(process.output().find("Firecracker v1.14.0\n") == 0);
+}
+
+TEST_CASE("metrics and log go to fifos that nobody reads, and the VM does not wait for them") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const std::string log = process.folder() / "log";
+  const std::string metrics = process.folder() / "metrics";
+  REQUIRE(::mkfifo(log.c_str(), 0600) == 0);
+  REQUIRE(::mkfifo(metrics.c_str(), 0600) == 0);
+  CHECK(status_of(client, "PUT", "/logger", {{"log_path", log}, {"level", "Debug"}}) == 204);
+  CHECK(status_of(client, "PUT", "/metrics", {{"metrics_path", metrics}}) == 204);
+  CHECK(fault_of(client, "PUT", "/metrics", json{{"metrics_path", metrics}}.dump()) != "");
+  start(client, "hang", "method=busy");
+  for (int i = 0; i < 1000; ++i)
+    REQUIRE(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
+  const Fd reader(::open(metrics.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  std::string text(1 << 20, '\0');
+  const ssize_t count = ::read(reader.get(), text.data(), text.size());
+  REQUIRE(count > 0);
+  text.resize(static_cast<std::size_t>(count));
+  CHECK(json::parse(text.substr(0, text.find('\n')))["put_api_requests"]["count"] == 6);
+  CHECK(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
+  // The rest of the line that found half the room it needs, and one that tells of the lost ones.
+  text.assign(1 << 20, '\0');
+  const ssize_t more = ::read(reader.get(), text.data(), text.size());
+  REQUIRE(more > 0);
+  text.resize(static_cast<std::size_t>(more));
+  text.pop_back();
+  const json last = json::parse(text.substr(text.rfind('\n') + 1));
+  CHECK(last["logger"]["missed_metrics_count"].get<std::uint64_t>() > 0);
+}
+
+}  // namespace hum

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum-vmm/sections.h"
+
+#include <algorithm>
+#include <array>
+
+namespace hum {
+namespace {
+
+using enum FieldType;
+
+constexpr Field boot_source_fields[] = {
+    {.name = "kernel_image_path", .required = true},
+    {.name = "boot_args"},
+    {.name = "initrd_path"},
+};
+
+constexpr Field machine_config_fields[] = {
+    {.name = "vcpu_count", .type = integer, .required = true, .key = "cpus", .minimum = 1, .maximum = 32},
+    {.name = "mem_size_mib", .type = integer, .required = true, .key = "memory", .minimum = 2},
+    {.name = "smt", .type = boolean, .alias = "ht_enabled"},
+    {.name = "cpu_template", .type = choice, .choices = "None|C3|T2|T2S|T2CL|T2A|V1N1", .deprecated = true},
+    {.name = "track_dirty_pages", .type = boolean},
+    {.name = "huge_pages", .type = choice, .key = "hugepages", .choices = "None=off|Transparent=off|2M=on"},
+};
+constexpr Field machine_config_patch_fields[] = {
+    {.name = "vcpu_count", .type = integer, .key = "cpus", .minimum = 1, .maximum = 32},
+    {.name = "mem_size_mib", .type = integer, .key = "memory", .minimum = 2},
+    machine_config_fields[2],
+    machine_config_fields[3],
+    machine_config_fields[4],
+    machine_config_fields[5],
+};
+
+constexpr Field drive_fields[] = {
+    {.name = "drive_id", .required = true},
+    {.name = "is_root_device", .type = boolean, .required = true},
+    {.name = "path_on_host", .key = "path"},
+    {.name = "is_read_only", .type = boolean, .key = "readonly"},
+    {.name = "partuuid"},
+    {.name = "cache_type", .type = choice, .key = "cache", .choices = "Unsafe=unsafe|Writeback=writeback"},
+    {.name = "io_engine", .type = choice, .key = "aio", .choices = "Sync=auto|Async=auto"},
+    {.name = "rate_limiter", .type = limiter},
+    {.name = "socket"},
+};
+constexpr Field vhost_user_fields[] = {{.name = "socket", .key = "socket"}};
+constexpr Field drive_patch_fields[] = {
+    {.name = "drive_id", .required = true},
+    {.name = "path_on_host", .key = "path"},
+    {.name = "rate_limiter", .type = limiter},
+};
+
+constexpr Field network_fields[] = {
+    {.name = "iface_id", .required = true},
+    {.name = "host_dev_name", .required = true, .key = "tap"},
+    {.name = "guest_mac", .key = "mac"},
+    {.name = "mtu", .type = integer, .key = "mtu", .minimum = 68, .maximum = 65535},
+    {.name = "rx_rate_limiter", .type = limiter, .key = "rx-"},
+    {.name = "tx_rate_limiter", .type = limiter, .key = "tx-"},
+};
+constexpr Field network_patch_fields[] = {
+    {.name = "iface_id", .required = true},
+    {.name = "rx_rate_limiter", .type = limiter, .key = "rx-"},
+    {.name = "tx_rate_limiter", .type = limiter, .key = "tx-"},
+};
+
+constexpr Field vsock_fields[] = {
+    {.name = "guest_cid", .type = integer, .required = true, .key = "cid", .minimum = 3},
+    {.name = "uds_path", .required = true, .key = "socket"},
+    {.name = "vsock_id", .deprecated = true},
+};
+
+constexpr Field entropy_fields[] = {{.name = "rate_limiter", .type = limiter}};
+
+constexpr Field serial_fields[] = {
+    {.name = "serial_out_path"},
+    {.name = "rate_limiter", .type = bucket},
+};
+
+constexpr Field logger_fields[] = {
+    {.name = "log_path"},
+    {.name = "level",
+     .type = choice,
+     .choices =
+         "Off|Error|Warning|Info|Debug|Trace|OFF=Off|ERROR=Error|WARNING=Warning|INFO=Info|DEBUG=Debug|"
+         "TRACE=Trace|Warn=Warning|WARN=Warning"},
+    {.name = "show_level", .type = boolean},
+    {.name = "show_log_origin", .type = boolean},
+    {.name = "module"},
+};
+
+constexpr Field metrics_fields[] = {{.name = "metrics_path", .required = true}};
+
+constexpr Field mmds_config_fields[] = {
+    {.name = "network_interfaces", .type = texts},
+    {.name = "version", .type = choice, .choices = "V1|V2"},
+    {.name = "ipv4_address"},
+    {.name = "imds_compat", .type = boolean},
+};
+
+// Whatever they are asked, they answer that they are not supported.
+constexpr Section unsupported(std::string_view name, std::string_view path, std::string_view id_field = {}) {
+  return {.name = name, .path = path, .fields = {}, .id_field = id_field, .supported = false};
+}
+
+constexpr Section balloon = unsupported("balloon", "balloon");
+constexpr Section cpu_config = unsupported("cpu-config", "cpu-config");
+constexpr Section memory_hotplug = unsupported("memory-hotplug", "hotplug/memory");
+constexpr Section pmem = unsupported("pmem", "pmem", "id");
+
+constexpr std::array everything = {
+    &sections::logger,
+    &sections::metrics,
+    &sections::boot_source,
+    &sections::machine_config,
+    &cpu_config,
+    &sections::drives,
+    &pmem,
+    &sections::network_interfaces,
+    &sections::vsock,
+    &balloon,
+    &sections::entropy,
+    &sections::serial,
+    &sections::mmds_config,
+    &memory_hotplug,
+};
+
+}  // namespace
+
+namespace sections {
+
+constinit const Section boot_source{
+    .name = "boot-source", .path = "boot-source", .fields = boot_source_fields};
+constinit const Section machine_config{.name = "machine-config",
+                                       .path = "machine-config",
+                                       .fields = machine_config_fields,
+                                       .patch_fields = machine_config_patch_fields};
+constinit const Section drives{.name = "drives",
+                               .path = "drives",
+                               .fields = drive_fields,
+                               .id_field = "drive_id",
+                               .patch_fields = drive_patch_fields,
+                               .live = true};
+constinit const Section network_interfaces{.name = "network-interfaces",
+                                           .path = "network-interfaces",
+                                           .fields = network_fields,
+                                           .id_field = "iface_id",
+                                           .patch_fields = network_patch_fields,
+                                           .live = true,
+                                           .alias = "network_interfaces"};
+constinit const Section vsock{.name = "vsock", .path = "vsock", .fields = vsock_fields};
+constinit const Section entropy{.name = "entropy", .path = "entropy", .fields = entropy_fields};
+constinit const Section serial{.name = "serial", .path = "serial", .fields = serial_fields};
+constinit const Section logger{.name = "logger", .path = "logger", .fields = logger_fields};
+constinit const Section mmds_config{
+    .name = "mmds-config", .path = "mmds/config", .fields = mmds_config_fields};
+constinit const Section metrics{.name = "metrics", .path = "metrics", .fields = metrics_fields};
+
+std::span<const Section* const> all() {
+  return everything;
+}
+
+const Section* find(std::string_view path) {
+  const auto found = std::find_if(everything.begin(), everything.end(),
+                                  [&](const Section* each) { return each->path == path; });
+  return found == everything.end() ? nullptr : *found;
+}
+
+}  // namespace sections
+
+std::span<const Field> vhost_user_drive_fields() {
+  return vhost_user_fields;
+}
+
+}  // namespace hum
