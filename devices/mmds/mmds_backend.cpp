@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/mmds/mmds_backend.h"
 
+#include <arpa/inet.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -139,6 +140,15 @@ class MmdsBackend::Endpoint final : public FrameEndpoint {
   Fd either_;  // readable when the inner one is or there is an answer; none: answers go to another pair
   std::vector<iovec> parts_;
 };
+
+Ipv4Address parse_mmds_address(const std::string& key, const std::string& text) {
+  Ipv4Address address{};
+  if (::inet_pton(AF_INET, text.c_str(), address.data()) != 1 || address[0] != 169 || address[1] != 254 ||
+      address[2] == 0 || address[2] == 255)
+    throw ConfigError(key, text, "not an address from 169.254.1.0 to 169.254.254.255",
+                      "give 169.254.169.254, where guests look for it");
+  return address;
+}
 
 MmdsBackend::MmdsBackend(std::unique_ptr<NetBackend> backend, const MetadataService& service,
                          const Ipv4Address& address)

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,6 +14,10 @@
 #include "devices/net/net_backend.h"
 
 namespace hum {
+
+// Where guests look for the metadata: of the link-local network all but the first and the last 256 addresses
+// (RFC 3927, 2.1). Throws ConfigError with the key.
+Ipv4Address parse_mmds_address(const std::string& key, const std::string& text);
 
 // A backend with the metadata service on the guest's wire: frames to the service's address go no further, all
 // others pass, and its answers come before those of the backend, on the first pair of queues. The backend's

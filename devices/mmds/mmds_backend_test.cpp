@@ -8,9 +8,9 @@
 namespace hum {
 namespace {
 
+using namespace std::chrono_literals;
 using namespace testing;
 using namespace net_wire;
-using namespace std::chrono_literals;
 
 const std::string request = "GET /ami HTTP/1.1\r\nConnection: close\r\n\r\n";
 
@@ -136,14 +136,14 @@ TEST_CASE("a frame for the service that is larger than any it takes is lost") {
 
 TEST_CASE("an answer that the guest does not acknowledge comes again by itself") {
   MmdsBench bench;
+  const auto then = std::chrono::steady_clock::now();
   bench.end.open();
   const auto first = bench.end.hear();
   REQUIRE(first);
-  const auto then = std::chrono::steady_clock::now();
   const auto second = bench.end.hear();
   REQUIRE(second);
   CHECK(second->segment.sequence == first->segment.sequence);
-  CHECK(std::chrono::steady_clock::now() - then >= mmds::TcpConnection::first_timeout - 50ms);
+  CHECK(std::chrono::steady_clock::now() - then >= mmds::TcpConnection::first_timeout);
 }
 
 TEST_CASE("whatever queue the guest sends by, it is answered on the first") {

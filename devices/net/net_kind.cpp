@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/net/net_kind.h"
 
-#include <arpa/inet.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -194,15 +193,10 @@ std::unique_ptr<NetBackend> make_other(const OptionValues& values, DeviceContext
   return backend;
 }
 
-// RFC 3927, 2.1: of the link-local network all but the first and the last 256 addresses.
 std::unique_ptr<NetBackend> with_metadata(std::unique_ptr<NetBackend> backend, const OptionValues& values,
                                           const DeviceContext& context) {
   const std::string& text = values.text("mmds");
-  Ipv4Address address{};
-  if (::inet_pton(AF_INET, text.c_str(), address.data()) != 1 || address[0] != 169 || address[1] != 254 ||
-      address[2] == 0 || address[2] == 255)
-    throw ConfigError(key_of(values, "mmds"), text, "not an address from 169.254.1.0 to 169.254.254.255",
-                      "give 169.254.169.254, where guests look for it");
+  const Ipv4Address address = parse_mmds_address(key_of(values, "mmds"), text);
   const auto* const service = context.service<MetadataService>();
   if (service == nullptr)
     throw ConfigError(key_of(values, "mmds"), text, "this program has no metadata to serve", "drop it");

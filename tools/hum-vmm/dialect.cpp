@@ -170,6 +170,8 @@ ApiAnswer take(Microvm& vm, const ApiRequest& request, const Target& target) {
 
 ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   if (!request.path.starts_with('/')) throw unknown_path(request);
+  // Until the process is gone, too.
+  if (vm.record() != nullptr && request.method != "GET") throw Refused("The microVM has ended.");
   const std::string_view path = std::string_view(request.path).substr(1);
   constexpr std::array readable = {"", "version", "vm/config", "machine-config"};
   if (request.method == "GET" && std::find(readable.begin(), readable.end(), path) != readable.end()) {
@@ -214,16 +216,22 @@ void load_config(Microvm& vm, std::string_view text) {
   if (!document.is_object())
     throw ConfigError("--config-file", "", "no object", "give one object with sections");
   const json given = without_nulls(document);
-  for (const auto& [name, value] : given.items())
-    if (std::none_of(sections::all().begin(), sections::all().end(), [&name = name](const Section* each) {
-          return each != &sections::serial &&
-                 (each->name == name || (!each->alias.empty() && each->alias == name));
-        }))
-      throw ConfigError(name, "", "unknown section of a config file");
+  for (const auto& item : given.items()) {
+    const std::string& name = item.key();
+    const bool known = std::any_of(sections::all().begin(), sections::all().end(), [&](const Section* each) {
+      return each != &sections::serial &&
+             (each->name == name || (!each->alias.empty() && each->alias == name));
+    });
+    if (!known) throw ConfigError(name, "", "unknown section of a config file");
+  }
   for (const Section* section : sections::all()) {
     std::string name(section->name);
-    if (!given.contains(name)) name = section->alias;
-    if (name.empty() || !given.contains(name)) continue;
+    if (!section->alias.empty() && given.contains(section->alias)) {
+      if (given.contains(name))
+        throw ConfigError(std::string(section->alias), "", "is there twice", "give it as " + name + " only");
+      name = section->alias;
+    }
+    if (!given.contains(name)) continue;
     const json& value = given[name];
     const json elements = section->id_field.empty() ? json::array({value}) : value;
     if (!elements.is_array()) throw ConfigError(name, "", "no list", "give a list of objects");

@@ -25,6 +25,7 @@ constexpr Field limiter_fields[] = {
 };
 
 constexpr std::size_t longest_shown = 64;
+constexpr int most_levels = 128;
 
 // A value as an error shows it: never more than a little of it.
 std::string shown(const json& value) {
@@ -115,7 +116,10 @@ std::string bucket_text(const json& bucket) {
 json parse_json(std::string_view text) {
   std::vector<std::set<std::string>> names;
   std::string twice;
-  const auto watch = [&](int /*depth*/, json::parse_event_t event, json& parsed) {
+  const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (depth > most_levels)
+      throw ConfigError("body", "",
+                        "more than " + std::to_string(most_levels) + " objects and lists in each other");
     if (event == json::parse_event_t::object_start) names.emplace_back();
     if (event == json::parse_event_t::object_end) names.pop_back();
     if (event == json::parse_event_t::key && !names.back().insert(parsed.get<std::string>()).second)
@@ -136,8 +140,9 @@ json checked_fields(std::string_view what, std::span<const Field> table, const j
   if (!value.is_object()) refuse(std::string(what), value, "an object");
   json checked = json::object();
   for (const auto& [name, each] : value.items()) {
-    const auto field = std::find_if(table.begin(), table.end(), [&name = name](const Field& row) {
-      return row.name == name || (!row.alias.empty() && row.alias == name);
+    const std::string_view given = name;
+    const auto field = std::find_if(table.begin(), table.end(), [given](const Field& row) {
+      return row.name == given || (!row.alias.empty() && row.alias == given);
     });
     if (field == table.end()) {
       std::string known;

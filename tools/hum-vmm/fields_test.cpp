@@ -83,7 +83,11 @@ TEST_CASE("no JSON is an error, and so is a field that is there twice") {
   CHECK(parse_json(R"({"a": {"a": 1}, "b": {"a": 1}})").size() == 2);
 }
 
-TEST_CASE("nesting as deep as a body is long is no danger") {
+TEST_CASE("nesting is bounded, however long a body may be") {
+  const auto nested = [](std::size_t levels) { return std::string(levels, '[') + std::string(levels, ']'); };
+  CHECK_NOTHROW(parse_json(nested(128)));
+  CHECK_THROWS_AS(parse_json(nested(130)), ConfigError);
+  CHECK_THROWS_AS(parse_json(nested(1'000'000)), ConfigError);
   CHECK_THROWS_AS(parse_json(std::string(51200, '[')), ConfigError);
   CHECK_THROWS_AS(
       checked_fields("thing", table, parse_json(std::string(25600, '[') + std::string(25600, ']'))),

@@ -149,6 +149,7 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
   };
   const Counted counted(connections);
   boost::beast::flat_buffer buffer;
+  const bool one_too_many = connections > settings.most_connections;
   bool goes_on = true;
   while (goes_on) {
     Error error;
@@ -156,7 +157,7 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
     http::request_parser<http::string_body> parser;
     parser.body_limit(settings.most_body_bytes);
     std::optional<ApiAnswer> answer;
-    if (connections > settings.most_connections) {
+    if (one_too_many) {
       answer = {503, fault_body("There are too many connections.")};
       goes_on = false;
     } else {

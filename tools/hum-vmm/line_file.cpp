@@ -10,19 +10,16 @@
 #include "vmm/base/errors.h"
 
 namespace hum {
-namespace {
 
 // Opened for both a fifo never lacks a reader, and so takes what fits into it.
-Fd open_lines(const std::string& path) {
+Fd open_output(const std::string& path) {
   struct stat status{};
   const bool is_fifo = ::stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);
   return open_file(path, (is_fifo ? O_RDWR : O_WRONLY | O_CREAT | O_APPEND) | O_NONBLOCK | O_NOCTTY, 0640,
                    "give a file that can be written, or a fifo");
 }
 
-}  // namespace
-
-LineFile::LineFile(const std::string& path) : file_(open_lines(path)) {}
+LineFile::LineFile(const std::string& path) : file_(open_output(path)) {}
 
 bool LineFile::put_rest() {
   while (!rest_.empty()) {

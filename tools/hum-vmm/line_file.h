@@ -9,6 +9,9 @@
 
 namespace hum {
 
+// Opens a file, to add to it, or a fifo that needs no reader; writing does not wait. Throws HostError.
+Fd open_output(const std::string& path);
+
 // Lines for a file or a fifo that somebody may read, or not: writing never waits. A line that finds no room
 // is lost as a whole, and counted. Not thread-safe.
 class LineFile {

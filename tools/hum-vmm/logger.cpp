@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum-vmm/logger.h"
 
+#include <poll.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <array>
 #include <cctype>
@@ -61,15 +63,17 @@ void Logger::write(LogLevel level, std::string_view text) {
   const std::string line = now() + " [" + id_ + ":" + thread.data() +
                            (settings_.show_level ? ":" + upper(to_string(level)) : "") + "] " +
                            std::string(text);
-  if (file_)
-    file_->write(line);
-  else
+  if (file_) return file_->write(line);
+  pollfd room{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  if (::poll(&room, 1, 0) == 1)
     std::fprintf(stderr, "%s\n", line.c_str());
+  else
+    ++lost_;
 }
 
 std::uint64_t Logger::lost() const {
   const std::lock_guard lock(mutex_);
-  return file_ ? file_->lost() : 0;
+  return lost_ + (file_ ? file_->lost() : 0);
 }
 
 }  // namespace hum

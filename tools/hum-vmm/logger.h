@@ -30,9 +30,10 @@ class Logger {
 
  private:
   std::string id_;
-  mutable std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;  // guards the three below
   Settings settings_;
   std::optional<LineFile> file_;
+  std::uint64_t lost_ = 0;  // on standard error
 };
 
 // "Error", "Off" and the like, one of those that the dialect has; Off: none.

@@ -71,6 +71,7 @@ class Microvm {
   void open_console(Vm& vm);
   void on_end();
   void on_pause_wanted();
+  void guarded(const std::function<void()>& work);
 
   Settings settings_;
   EventLoop& loop_;

@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cctype>
+#include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 
+#include "devices/mmds/mmds_backend.h"
 #include "devices/registry.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
@@ -67,6 +70,16 @@ void check_file(const std::string& path, int access) {
   open_file(path, access | O_NONBLOCK | O_NOCTTY, 0, "give a file that can be opened");
 }
 
+// A bucket is replaced as a whole, one that is not named stays.
+void note_change_of(json& element, const json& change) {
+  for (const auto& [name, value] : change.items()) {
+    if (value.is_object())
+      element[name].update(value);
+    else
+      element[name] = value;
+  }
+}
+
 }  // namespace
 
 MicrovmConfig::MicrovmConfig(Transport transport)
@@ -120,28 +133,35 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
   check_options(section, element);
   const auto same = std::find_if(kept.begin(), kept.end(),
                                  [&](const json& each) { return each[id_field] == element[id_field]; });
-  if (same != kept.end()) kept.erase(same);
+  if (same != kept.end())
+    *same = element;
+  else
+    kept.push_back(element);
+  if (&section != &sections::drives) return;
   // The root drive is the guest's first disk.
-  const bool first = &section == &sections::drives && flag_of(element, "is_root_device");
-  kept.insert(first ? kept.begin() : kept.end(), element);
+  const auto root = std::find_if(kept.begin(), kept.end(),
+                                 [](const json& each) { return flag_of(each, "is_root_device"); });
+  if (root != kept.end()) std::rotate(kept.begin(), root, std::next(root));
 }
 
 void MicrovmConfig::patch(const Section& section, const json& checked) {
   if (checked.empty()) throw ConfigError(std::string(section.path), "", "nothing to change is given");
-  if (flag_of(checked, "smt"))
-    throw ConfigError("machine-config.smt", "true", "is not supported", "give false, or leave it out");
   if (const std::string name = text_of(checked, "cpu_template"); !name.empty() && name != "None")
     throw ConfigError("machine-config.cpu_template", name, "is not supported", "give None, or leave it out");
   json next = get(section);
   next.update(checked);
   next.erase("cpu_template");
+  if (const auto count = next["vcpu_count"].get<std::uint64_t>();
+      flag_of(next, "smt") && count > 1 && count % 2 != 0)
+    throw ConfigError("machine-config.vcpu_count", std::to_string(count), "with smt it is 1 or even",
+                      "give such a number, or smt false");
   (*document_)[std::string(section.name)] = std::move(next);
 }
 
 void MicrovmConfig::note_change(const Section& section, const json& checked) {
   const std::string id_field(section.id_field);
   for (json& each : (*document_)[std::string(section.name)])
-    if (each[id_field] == checked[id_field]) each.merge_patch(checked);
+    if (each[id_field] == checked[id_field]) note_change_of(each, checked);
 }
 
 void MicrovmConfig::check_drive(const json& drive) const {
@@ -174,6 +194,8 @@ void MicrovmConfig::check_network(const json& interface) const {
 }
 
 void MicrovmConfig::check_mmds(const json& mmds) const {
+  if (mmds.contains("ipv4_address"))
+    parse_mmds_address("mmds/config.ipv4_address", text_of(mmds, "ipv4_address"));
   for (const json& id : mmds.value("network_interfaces", json::array()))
     if (!device_name(sections::network_interfaces, id.get<std::string>()))
       throw ConfigError("mmds/config.network_interfaces", id.get<std::string>(), "there is no such interface",
@@ -191,9 +213,11 @@ std::string MicrovmConfig::mmds_option(const json& interface) const {
 
 std::string MicrovmConfig::command_line() const {
   const json& source = get(sections::boot_source);
-  std::string line = source.contains("boot_args") ? text_of(source, "boot_args")
-                                                  : std::string(usual_command_line) +
-                                                        (transport_ == Transport::mmio ? " pci=off" : "");
+  std::string line =
+      source.contains("boot_args") ? text_of(source, "boot_args") : std::string(usual_command_line);
+  // Nothing is on a bus, so the guest need not look.
+  if (transport_ == Transport::mmio && line.find("pci=off") == std::string::npos)
+    line += (line.empty() ? "" : " ") + std::string("pci=off");
   for (const json& drive : get(sections::drives)) {
     if (!flag_of(drive, "is_root_device")) continue;
     const std::string partition = text_of(drive, "partuuid");

@@ -89,11 +89,15 @@ TEST_CASE("a machine is one CPU and 128 MiB until it is said otherwise, and each
 TEST_CASE("what a machine cannot have is refused by name") {
   World world;
   const json base = {{"vcpu_count", 2}, {"mem_size_mib", 64}};
-  for (const auto& [name, value] : {std::pair("smt", json(true)), {"cpu_template", json("T2")}}) {
-    json body = base;
-    body[name] = value;
-    CHECK(has(world.error_of(sections::machine_config, body), std::string("machine-config.") + name));
-  }
+  json body = base;
+  body["cpu_template"] = "T2";
+  CHECK(has(world.error_of(sections::machine_config, body), "machine-config.cpu_template"));
+  CHECK(
+      has(world.error_of(sections::machine_config, {{"vcpu_count", 3}, {"mem_size_mib", 64}, {"smt", true}}),
+          "machine-config.vcpu_count"));
+  for (const int count : {1, 4})
+    CHECK(world.error_of(sections::machine_config,
+                         {{"vcpu_count", count}, {"mem_size_mib", 64}, {"smt", true}}) == "");
   CHECK(has(world.error_of(sections::entropy, {{"rate_limiter", json::object()}}), "entropy.rate_limiter"));
   CHECK(has(world.error_of(sections::serial, {{"rate_limiter", {{"size", 1}, {"refill_time", 1}}}}),
             "serial.rate_limiter"));
@@ -112,7 +116,7 @@ TEST_CASE("a VM needs a kernel that can be opened") {
 }
 
 TEST_CASE("the kernel is told of the root drive behind what the client says") {
-  World world;
+  World world(Transport::pci);
   world.put_kernel({{"boot_args", "console=ttyS0"}});
   CHECK(world.config.vm_config().boot.command_line == "console=ttyS0");
   world.put(sections::drives, world.drive("data"));
@@ -133,6 +137,13 @@ TEST_CASE(
   const std::string line = world.config.vm_config().boot.command_line;
   CHECK(has(line, "reboot=k panic=1"));
   CHECK(has(line, "pci=off") == (transport == Transport::mmio));
+  for (const char* const given : {"quiet", "", "pci=off quiet"}) {
+    world.put_kernel({{"boot_args", given}});
+    const std::string own = world.config.vm_config().boot.command_line;
+    CHECK(own.starts_with(given));
+    CHECK(has(own, "pci=off") == (transport == Transport::mmio || has(given, "pci=off")));
+    CHECK(own.find("pci=off") == own.rfind("pci=off"));
+  }
   CHECK(world.config.vm_config().transport == transport);
 }
 
@@ -150,6 +161,8 @@ TEST_CASE("the root drive is the first disk; the others keep the order in which 
   CHECK(world.config.device_name(sections::drives, "b") == "disk2");
   CHECK_FALSE(world.config.device_name(sections::drives, "c"));
   CHECK(has(world.error_of(sections::drives, world.drive("other", {{"is_root_device", true}})), "'root'"));
+  world.put(sections::drives, world.drive("a", {{"is_read_only", true}}));  // keeps its place
+  CHECK(world.config.device_name(sections::drives, "a") == "disk1");
 }
 
 TEST_CASE("a drive of a server is a device of its own, and the memory one that it can map") {
@@ -197,6 +210,9 @@ TEST_CASE("the interfaces that are named serve the metadata, and those that are 
         std::vector<std::string>{"net tap=tap-eth0", "net tap=tap-eth1,mmds=169.254.169.254"});
   world.put(sections::mmds_config, {{"network_interfaces", {"eth0"}}, {"ipv4_address", "169.254.1.1"}});
   CHECK(world.devices() == std::vector<std::string>{"net tap=tap-eth0,mmds=169.254.1.1", "net tap=tap-eth1"});
+  for (const char* const address : {"banana", "8.8.8.8", "169.254.1.1,queues=2", "169.254.0.1"})
+    CHECK(
+        has(world.error_of(sections::mmds_config, {{"ipv4_address", address}}), "mmds/config.ipv4_address"));
   world.put(sections::mmds_config, json::object());
   CHECK(world.devices() == std::vector<std::string>{"net tap=tap-eth0", "net tap=tap-eth1"});
 }
@@ -219,7 +235,9 @@ TEST_CASE("a drive's file is looked at when it is put, in the way in which it wi
 TEST_CASE("a change of a device that runs is read back, and what it does not name stays") {
   World world;
   world.put(sections::drives,
-            world.drive("a", {{"rate_limiter", {{"ops", {{"size", 5}, {"refill_time", 10}}}}}}));
+            world.drive("a", {{"rate_limiter",
+                               {{"ops", {{"size", 5}, {"refill_time", 10}}},
+                                {"bandwidth", {{"size", 5}, {"refill_time", 10}, {"one_time_burst", 9}}}}}}));
   world.config.note_change(sections::drives,
                            {{"drive_id", "a"},
                             {"path_on_host", "/other"},
@@ -227,7 +245,7 @@ TEST_CASE("a change of a device that runs is read back, and what it does not nam
   const json drive = world.config.get(sections::drives)[0];
   CHECK(drive["path_on_host"] == "/other");
   CHECK(drive["rate_limiter"]["ops"]["size"] == 5);
-  CHECK(drive["rate_limiter"]["bandwidth"]["size"] == 1);
+  CHECK(drive["rate_limiter"]["bandwidth"] == json{{"size", 1}, {"refill_time", 2}});
 }
 
 }  // namespace hum

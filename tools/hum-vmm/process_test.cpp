@@ -121,6 +121,34 @@ TEST_CASE("a paused VM ends at a signal, too") {
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::signal, SIGTERM});
 }
 
+TEST_CASE("nobody who does not read the guest's output holds up the VM, its clients or a signal") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const std::string serial = process.folder() / "serial";
+  REQUIRE(::mkfifo(serial.c_str(), 0600) == 0);
+  const Fd both(::open(serial.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  const std::string filler(4096, 'x');
+  while (::write(both.get(), filler.data(), filler.size()) > 0) {
+  }
+  CHECK(status_of(client, "PUT", "/serial", {{"serial_out_path", serial}}) == 204);
+  start(client, "hang", "method=busy");
+  CHECK(status_of(client, "PATCH", "/vm", {{"state", "Paused"}}) == 204);
+  process.signal(SIGHUP);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 156});
+}
+
+TEST_CASE("a refused PUT of the serial port leaves no file behind") {
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const std::string file = process.folder() / "serial";
+  CHECK(
+      fault_of(client, "PUT", "/serial",
+               json{{"serial_out_path", file}, {"rate_limiter", {{"size", 1}, {"refill_time", 1}}}}.dump()) !=
+      "");
+  CHECK_FALSE(std::filesystem::exists(file));
+}
+
 TEST_CASE("a start that fails leaves a process that can be told better") {
   if (no_kvm()) return;
   VmmProcess process(HUM_VMM_PROGRAM);

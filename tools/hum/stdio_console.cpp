@@ -19,6 +19,8 @@
 namespace hum {
 namespace {
 
+constexpr int drop_patience = 100;  // milliseconds
+
 constexpr std::byte control_a{0x01};
 constexpr std::string_view help_text =
     "\r\nCtrl-A x  end the VM\r\nCtrl-A h  this help\r\nCtrl-A Ctrl-A  send Ctrl-A\r\n";
@@ -55,9 +57,10 @@ EscapeFilter::Action EscapeFilter::filter(std::span<const std::byte> typed, std:
   return Action::none;
 }
 
-ConsoleOutput::ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd)
+ConsoleOutput::ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd, Slow slow)
     : output_fd_(output_fd),
       ended_fd_(ended_fd),
+      slow_(slow),
       subscription_(hub.subscribe([this](std::span<const std::byte> text) { write(text); })) {}
 
 void ConsoleOutput::fail(int error) {
@@ -70,7 +73,11 @@ void ConsoleOutput::write(std::span<const std::byte> text) {
   while (!text.empty()) {
     std::array<pollfd, 2> fds{pollfd{.fd = output_fd_, .events = POLLOUT, .revents = 0},
                               pollfd{.fd = ended_fd_, .events = POLLIN, .revents = 0}};
-    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
+    const int patience = slow_ == Slow::wait ? -1 : is_full_ ? 0 : drop_patience;
+    const int ready = ::poll(fds.data(), fds.size(), patience);
+    if (ready < 0 && errno != EINTR) return;
+    is_full_ = ready == 0;
+    if (is_full_) return;
     if ((fds[0].revents & (POLLERR | POLLNVAL)) != 0) return;
     if ((fds[0].revents & POLLOUT) == 0) {
       if ((fds[1].revents & POLLIN) != 0) return;

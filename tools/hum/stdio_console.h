@@ -27,11 +27,14 @@ class EscapeFilter {
 };
 
 // Writes the console's output to a descriptor. It waits for a slow reader, as the guest's serial port would,
-// but no longer than the VM lives.
+// but no longer than the VM lives; or it waits once for a moment and then drops what finds no room until
+// there is room again, so that nobody can make the guest stand still.
 class ConsoleOutput {
  public:
+  enum class Slow : unsigned char { wait, drop };
+
   // ended_fd: readable when the VM has ended. Both descriptors outlive the object.
-  ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd);
+  ConsoleOutput(ConsoleHub& hub, int output_fd, int ended_fd, Slow slow = Slow::wait);
 
  private:
   void write(std::span<const std::byte> text);
@@ -39,6 +42,8 @@ class ConsoleOutput {
 
   int output_fd_;
   int ended_fd_;
+  Slow slow_;
+  bool is_full_ = false;
   bool failed_ = false;
   ConsoleHub::Subscription subscription_;
 };
