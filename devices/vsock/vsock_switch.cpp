@@ -322,7 +322,8 @@ void VsockSwitch::serve_sockets() {
   const int count = ::epoll_wait(sockets_.get(), events.data(), static_cast<int>(events.size()), 0);
   for (int i = 0; i < count; ++i) {
     const epoll_event& event = events[static_cast<std::size_t>(i)];
-    const auto found = links_.find(event.data.u64);
+    const std::uint64_t key = event.data.u64;  // an epoll_event is packed
+    const auto found = links_.find(key);
     if (found == links_.end()) continue;
     found->second->stream.ready(event.events);
     settle(*found->second);
