@@ -234,4 +234,19 @@ class VsockGuest {
   std::map<std::uint16_t, Slot> slots_;  // by head
 };
 
+// A guest with one connection to a service of the host.
+struct Connected : VsockGuest {
+  static constexpr VsockPorts own_ports{80, 5000};
+
+  explicit Connected(VsockSwitch::Settings settings = {})
+      : VsockGuest(settings), listener(service(own_ports.host)) {
+    start();
+    open(own_ports);
+    host = listener.accept();
+  }
+
+  HostService listener;
+  Fd host;
+};
+
 }  // namespace hum::testing

@@ -26,7 +26,7 @@ class VsockStream {
 
   // Whether the host may have bytes.
   bool readable() const { return may_read_ && !input_ended_; }
-  // Reads into the buffers from offset on; 0: nothing for now, or the end.
+  // Reads into the buffers from offset on; 0: none has come yet, or the end.
   std::size_t read(std::span<const iovec> to, std::size_t offset, std::size_t most);
 
   // Takes so many bytes of the buffers from offset on, which with those that are held are at most the room.

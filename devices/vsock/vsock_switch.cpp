@@ -300,7 +300,7 @@ std::uint32_t VsockSwitch::next_packet(const virtio::DescriptorChain& chain) {
   return 0;
 }
 
-// 0: the host has nothing for now.
+// 0: the host has sent nothing yet.
 std::uint32_t VsockSwitch::packet_of(Link& link, const virtio::DescriptorChain& chain) {
   if (const auto control = link.connection.next_control()) return put(*control, chain.writable);
   const std::size_t most = std::min<std::size_t>(
