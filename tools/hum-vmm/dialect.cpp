@@ -160,12 +160,25 @@ ApiAnswer take(Microvm& vm, const ApiRequest& request, const Target& target) {
   if (!target.id.empty() && checked[std::string(section.id_field)] != target.id)
     throw ConfigError(std::string(section.id_field), target.id,
                       "the id in the path is another than in the body", "give the same in both");
-  require(vm, !is_put && section.live ? Phase::after : Phase::before);
-  if (is_put)
+  const bool comes_later =
+      is_put && section.hotplug && vm.hotplug() && vm.state() != Microvm::State::not_started;
+  if (!comes_later) require(vm, !is_put && section.live ? Phase::after : Phase::before);
+  if (comes_later)
+    vm.attach(section, checked);
+  else if (is_put)
     vm.put(section, checked);
   else
     vm.patch(section, checked);
   return done(has_deprecated(fields, checked));
+}
+
+ApiAnswer remove(Microvm& vm, const ApiRequest& request, const Target& target) {
+  if (target.id.empty()) throw unknown_path(request);
+  if (!request.body.empty()) throw Refused("DELETE request cannot have a body.");
+  require(vm, Phase::after);
+  if (!vm.hotplug()) throw Refused("Devices of a running microVM come and go on PCI only: use --enable-pci.");
+  vm.detach(*target.section, target.id);
+  return done();
 }
 
 ApiAnswer route(Microvm& vm, const ApiRequest& request) {
@@ -189,6 +202,8 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   const Target target = target_of(path);
   if (target.section != nullptr && (request.method == "PUT" || request.method == "PATCH"))
     return take(vm, request, target);
+  if (target.section != nullptr && target.section->hotplug && request.method == "DELETE")
+    return remove(vm, request, target);
   if (target.section != nullptr && !target.section->supported)
     throw Refused("/" + std::string(target.section->path) + " is not supported.");
   throw unknown_path(request);

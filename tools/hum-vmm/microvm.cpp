@@ -76,11 +76,46 @@ void Microvm::put(const Section& section, const json& checked) {
 void Microvm::patch(const Section& section, const json& checked) {
   if (!section.live) return config_.patch(section, checked);
   const std::string id = checked[std::string(section.id_field)].get<std::string>();
-  const auto device = config_.device_name(section, id);
-  if (!device) throw ConfigError(std::string(section.id_field), id, "there is none", "give one that was put");
+  const DeviceConfig device = known_device(section, id);
   const std::string changes = option_text(section.patch_fields, checked);
-  if (!changes.empty()) vm_->change(*device, changes);
+  if (!changes.empty()) vm_->change(device.name, changes);
   config_.note_change(section, checked);
+}
+
+DeviceConfig Microvm::known_device(const Section& section, const std::string& id) const {
+  std::optional<DeviceConfig> device = config_.device(section, id);
+  if (!device) throw ConfigError(std::string(section.id_field), id, "there is none", "give one that was put");
+  return std::move(*device);
+}
+
+void Microvm::attach(const Section& section, const json& checked) {
+  const std::string id = checked[std::string(section.id_field)].get<std::string>();
+  if (config_.device(section, id))
+    throw ConfigError(std::string(section.id_field), id, "is taken", "give another, or DELETE that one");
+  if (checked.value("is_root_device", false))
+    throw ConfigError(std::string(section.path) + ".is_root_device", "true", "comes too late", "give false");
+  config_.put(section, checked);
+  const DeviceConfig device = known_device(section, id);
+  try {
+    vm_->attach(device);
+  } catch (const std::exception&) {
+    config_.remove(device.name);
+    throw;
+  }
+}
+
+void Microvm::detach(const Section& section, const std::string& id) {
+  const DeviceConfig device = known_device(section, id);
+  if (config_.is_root(device.name))
+    throw ConfigError(std::string(section.id_field), id, "is the root device, which stays");
+  if (vm_->detach(device.name)) config_.remove(device.name);
+}
+
+void Microvm::on_detached() {
+  for (const std::string& name : vm_->take_detached()) {
+    logger_.write(LogLevel::info, "the guest has let " + name + " go");
+    config_.remove(name);
+  }
 }
 
 void Microvm::open_console(Vm& vm) {
@@ -125,6 +160,9 @@ void Microvm::start() {
   loop_.watch(vm_->end_fd(), EventLoop::Interest::readable, [this] { on_end(); });
   loop_.watch(vm_->pause_wanted_fd(), EventLoop::Interest::readable,
               [this] { guarded([this] { on_pause_wanted(); }); });
+  if (hotplug())
+    loop_.watch(vm_->detached_fd(), EventLoop::Interest::readable,
+                [this] { guarded([this] { on_detached(); }); });
   loop_.watch(metrics_timer_.fd(), EventLoop::Interest::readable, [this] {
     metrics_timer_.set(metrics_period);
     guarded([this] { flush_metrics(); });
@@ -200,6 +238,7 @@ void Microvm::end(EndCause cause, const std::string& detail) {
 
 void Microvm::on_end() {
   for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), retry_timer_.fd()}) loop_.unwatch(fd);
+  if (hotplug()) loop_.unwatch(vm_->detached_fd());
   record_ = &vm_->wait();
   flush_metrics();
   ended_();

@@ -48,6 +48,12 @@ class Microvm {
 
   // What a PUT, or a config file, says of a section. Before the start. Throws ConfigError, HostError.
   void put(const Section& section, const nlohmann::json& checked);
+  // What a PUT says of one more element of a list, and the removal of one, while a VM runs that has hotplug.
+  // A device that the guest has at work is gone only once the guest has let it go. Throw ConfigError,
+  // HostError.
+  bool hotplug() const { return settings_.transport == Transport::pci; }
+  void attach(const Section& section, const nlohmann::json& checked);
+  void detach(const Section& section, const std::string& id);
   // Changes the machine before the start, or a device of a VM that runs. Throws ConfigError, HostError.
   void patch(const Section& section, const nlohmann::json& checked);
 
@@ -68,9 +74,11 @@ class Microvm {
   void count_request(const std::string& method, bool failed);
 
  private:
+  DeviceConfig known_device(const Section& section, const std::string& id) const;
   void open_console(Vm& vm);
   void on_end();
   void on_pause_wanted();
+  void on_detached();
   void guarded(const std::function<void()>& work);
 
   Settings settings_;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cctype>
 #include <iterator>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "devices/mmds/mmds_backend.h"
@@ -47,23 +46,25 @@ std::string_view kind_of(const Section& section, const json& element) {
   return "rng";
 }
 
-DeviceConfig device_of(const Section& section, const json& element) {
-  DeviceConfig device{std::string(kind_of(section, element)), {}};
-  if (device.kind == "vhost-user-disk") {
-    device.options = option_text(vhost_user_drive_fields(), element);
-  } else {
-    device.options = option_text(section.fields, element);
-    if (device.kind == "disk")
-      device.options += ",id=" + text_of(element, "drive_id").substr(0, longest_serial_number);
-  }
-  return device;
+// The device's own options.
+std::string options_of(const Section& section, const json& element) {
+  const std::string_view kind = kind_of(section, element);
+  if (kind == "vhost-user-disk") return option_text(vhost_user_drive_fields(), element);
+  std::string options = option_text(section.fields, element);
+  if (kind == "disk") options += ",id=" + text_of(element, "drive_id").substr(0, longest_serial_number);
+  return options;
+}
+
+// "drives/rootfs": as the API's paths name it.
+std::string name_of(const Section& section, const json& element) {
+  return std::string(section.path) + "/" + text_of(element, std::string(section.id_field).c_str());
 }
 
 // Errors of the device's own options come at once, and not at the start.
 void check_options(const Section& section, const json& element) {
-  const DeviceConfig device = device_of(section, element);
   for (const DeviceKind* kind : all_devices())
-    if (kind->name == device.kind) OptionValues::parse(section.path, kind->options, device.options);
+    if (kind->name == kind_of(section, element))
+      OptionValues::parse(section.path, kind->options, options_of(section, element));
 }
 
 void check_file(const std::string& path, int access) {
@@ -197,7 +198,7 @@ void MicrovmConfig::check_mmds(const json& mmds) const {
   if (mmds.contains("ipv4_address"))
     parse_mmds_address("mmds/config.ipv4_address", text_of(mmds, "ipv4_address"));
   for (const json& id : mmds.value("network_interfaces", json::array()))
-    if (!device_name(sections::network_interfaces, id.get<std::string>()))
+    if (!device(sections::network_interfaces, id.get<std::string>()))
       throw ConfigError("mmds/config.network_interfaces", id.get<std::string>(), "there is no such interface",
                         "PUT /network-interfaces/" + id.get<std::string>() + " first");
 }
@@ -234,6 +235,7 @@ VmConfig MicrovmConfig::vm_config() const {
     throw ConfigError("boot-source", "", "there is no kernel to start", "PUT /boot-source first");
   VmConfig config;
   config.transport = transport_;
+  config.hotplug = transport_ == Transport::pci;
   const json& machine = get(sections::machine_config);
   config.set("cpus", std::to_string(machine["vcpu_count"].get<std::uint64_t>()));
   config.set("memory", std::to_string(machine["mem_size_mib"].get<std::uint64_t>()) + "M");
@@ -242,11 +244,8 @@ VmConfig MicrovmConfig::vm_config() const {
   config.boot.initrd_path = text_of(source, "initrd_path");
   config.boot.command_line = command_line();
   config.devices = standard_devices();
-  for (const json& each : get(sections::drives)) config.devices.push_back(device_of(sections::drives, each));
-  for (const json& each : get(sections::network_interfaces)) {
-    config.devices.push_back(device_of(sections::network_interfaces, each));
-    config.devices.back().options += mmds_option(each);
-  }
+  for (const Section* section : {&sections::drives, &sections::network_interfaces})
+    for (const json& each : get(*section)) config.devices.push_back(device_of(*section, each));
   for (const Section* section : {&sections::vsock, &sections::entropy})
     if (!get(*section).is_null()) config.devices.push_back(device_of(*section, get(*section)));
   for (const DeviceConfig& device : config.devices)
@@ -254,14 +253,30 @@ VmConfig MicrovmConfig::vm_config() const {
   return config;
 }
 
-std::optional<std::string> MicrovmConfig::device_name(const Section& section, std::string_view id) const {
-  std::map<std::string_view, unsigned> counts;
-  for (const json& each : get(section)) {
-    const std::string_view kind = kind_of(section, each);
-    const unsigned number = counts[kind]++;
-    if (each[std::string(section.id_field)] == id) return std::string(kind) + std::to_string(number);
-  }
+DeviceConfig MicrovmConfig::device_of(const Section& section, const json& element) const {
+  DeviceConfig device{std::string(kind_of(section, element)), options_of(section, element)};
+  if (!section.id_field.empty()) device.name = name_of(section, element);
+  if (&section == &sections::network_interfaces) device.options += mmds_option(element);
+  return device;
+}
+
+std::optional<DeviceConfig> MicrovmConfig::device(const Section& section, std::string_view id) const {
+  for (const json& each : get(section))
+    if (each[std::string(section.id_field)] == id) return device_of(section, each);
   return {};
+}
+
+bool MicrovmConfig::is_root(std::string_view device_name) const {
+  const json& drives = get(sections::drives);
+  return std::any_of(drives.begin(), drives.end(), [&](const json& each) {
+    return flag_of(each, "is_root_device") && name_of(sections::drives, each) == device_name;
+  });
+}
+
+void MicrovmConfig::remove(std::string_view device_name) {
+  for (const Section* section : {&sections::drives, &sections::network_interfaces})
+    std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
+                  [&](const json& each) { return name_of(*section, each) == device_name; });
 }
 
 }  // namespace hum

@@ -157,12 +157,17 @@ TEST_CASE("the root drive is the first disk; the others keep the order in which 
         std::vector<std::string>{"disk path=" + world.file + ",readonly=off,cache=unsafe,aio=auto,id=root",
                                  "disk path=" + world.file + ",readonly=off,cache=unsafe,aio=auto,id=a",
                                  "disk path=" + world.file + ",readonly=on,cache=writeback,aio=auto,id=b"});
-  CHECK(world.config.device_name(sections::drives, "root") == "disk0");
-  CHECK(world.config.device_name(sections::drives, "b") == "disk2");
-  CHECK_FALSE(world.config.device_name(sections::drives, "c"));
+  CHECK(world.config.device(sections::drives, "b")->name == "drives/b");
+  CHECK_FALSE(world.config.device(sections::drives, "c"));
+  CHECK(world.config.is_root("drives/root"));
+  CHECK_FALSE(world.config.is_root("drives/a"));
   CHECK(has(world.error_of(sections::drives, world.drive("other", {{"is_root_device", true}})), "'root'"));
   world.put(sections::drives, world.drive("a", {{"is_read_only", true}}));  // keeps its place
-  CHECK(world.config.device_name(sections::drives, "a") == "disk1");
+  CHECK(world.devices()[1].starts_with("disk path=" + world.file + ",readonly=on"));
+  world.config.remove("drives/a");
+  CHECK(world.devices().size() == 2);
+  CHECK_FALSE(world.config.device(sections::drives, "a"));
+  CHECK(world.config.device(sections::drives, "b"));
 }
 
 TEST_CASE("a drive of a server is a device of its own, and the memory one that it can map") {
@@ -172,8 +177,7 @@ TEST_CASE("a drive of a server is a device of its own, and the memory one that i
   world.put(sections::drives, {{"drive_id", "s"}, {"is_root_device", false}, {"socket", "/run/s,1"}});
   world.put(sections::drives, world.drive("b"));
   CHECK(world.devices()[1] == "vhost-user-disk socket=/run/s,,1");
-  CHECK(world.config.device_name(sections::drives, "s") == "vhost-user-disk0");
-  CHECK(world.config.device_name(sections::drives, "b") == "disk1");
+  CHECK(world.config.device(sections::drives, "s")->kind == "vhost-user-disk");
   CHECK(world.config.vm_config().backing.shared);
   CHECK(has(world.error_of(sections::drives, world.drive("x", {{"socket", "/run/s"}})), "path_on_host"));
   CHECK(

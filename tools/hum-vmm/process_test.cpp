@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/testing.h"
@@ -192,6 +194,54 @@ TEST_CASE("placeholder drives of length zero boot, and get their file while the 
   CHECK(drives[0]["path_on_host"] == process.folder() / "drive_0");
   CHECK(drives[1]["path_on_host"] == image_file);
   CHECK(drives[1]["rate_limiter"]["ops"]["size"] == 100);
+}
+
+TEST_CASE("drives come and go while the VM runs on PCI") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM, {"--enable-pci"});
+  ApiClient client = process.client();
+  const std::string file = process.folder() / "file";
+  std::ofstream{file};
+  std::filesystem::resize_file(file, 1 << 20);
+  const auto drive = [&](const char* id) -> json {
+    return {{"drive_id", id}, {"path_on_host", file}, {"is_root_device", false}};
+  };
+  const auto drives = [&] { return json::parse(client.call("GET", "/vm/config")->body)["drives"]; };
+  CHECK(fault_of(client, "DELETE", "/drives/none", "").find("before starting") != std::string::npos);
+  start(client, "hot_plug", "transport=pci");
+  REQUIRE(process.says("ready"));
+  CHECK(fault_of(client, "DELETE", "/drives/none", "").find("none") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/drives", "").find("path") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/vsock", "").find("path") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/drives/a", "{}").find("body") != std::string::npos);
+  json root = drive("a");
+  root["is_root_device"] = true;
+  CHECK(fault_of(client, "PUT", "/drives/a", root.dump()).find("is_root_device") != std::string::npos);
+  json missing = drive("a");
+  missing["path_on_host"] = file + ".none";
+  CHECK(fault_of(client, "PUT", "/drives/a", missing.dump()).find(file + ".none") != std::string::npos);
+  CHECK(drives().empty());
+
+  CHECK(status_of(client, "PUT", "/drives/a", drive("a")) == 204);
+  CHECK(fault_of(client, "PUT", "/drives/a", drive("a").dump()).find("is taken") != std::string::npos);
+  CHECK(drives().size() == 1);
+  REQUIRE(process.says("used"));
+  CHECK(client.call("DELETE", "/drives/a")->status == 204);
+  REQUIRE(process.says("gone"));
+  while (!drives().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(status_of(client, "PUT", "/drives/b", drive("b")) == 204);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
+}
+
+TEST_CASE("drives neither come nor go while the VM runs over MMIO") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  start(client, "hang", "method=busy");
+  CHECK(fault_of(client, "PUT", "/drives/a",
+                 R"({"drive_id": "a", "path_on_host": "/dev/null", "is_root_device": false})")
+            .find("after starting") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/drives/a", "").find("--enable-pci") != std::string::npos);
 }
 
 TEST_CASE("a config file starts the VM, with and without an API") {

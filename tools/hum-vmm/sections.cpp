@@ -140,13 +140,15 @@ constinit const Section drives{.name = "drives",
                                .fields = drive_fields,
                                .id_field = "drive_id",
                                .patch_fields = drive_patch_fields,
-                               .live = true};
+                               .live = true,
+                               .hotplug = true};
 constinit const Section network_interfaces{.name = "network-interfaces",
                                            .path = "network-interfaces",
                                            .fields = network_fields,
                                            .id_field = "iface_id",
                                            .patch_fields = network_patch_fields,
                                            .live = true,
+                                           .hotplug = true,
                                            .alias = "network_interfaces"};
 constinit const Section vsock{.name = "vsock", .path = "vsock", .fields = vsock_fields};
 constinit const Section entropy{.name = "entropy", .path = "entropy", .fields = entropy_fields};

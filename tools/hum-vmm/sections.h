@@ -16,6 +16,7 @@ struct Section {
   std::string_view id_field = {};            // of one that is a list
   std::span<const Field> patch_fields = {};  // empty: no PATCH
   bool live = false;                         // PATCH is for a VM that runs; else for one that is not started
+  bool hotplug = false;                      // elements may come and go while a VM on PCI runs
   bool supported = true;
   std::string_view alias = {};  // another spelling of the name in config files
 };

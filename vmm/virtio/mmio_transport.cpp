@@ -68,6 +68,11 @@ void MmioTransport::flush(int give_up_fd) {
   core_.flush(give_up_fd);
 }
 
+bool MmioTransport::in_use() {
+  const std::lock_guard lock(mutex_);
+  return core_.status() != 0;
+}
+
 void MmioTransport::stop() {
   const std::lock_guard lock(mutex_);
   core_.stop();

@@ -33,6 +33,7 @@ class MmioTransport final : public Transport, private RegisterWindow, private Vi
   void flush(int give_up_fd) override;
   void stop() override;
   DeviceReport report() const override { return core_.report(); }
+  bool in_use() override;
   void pause() override;
   void resume() override;
   void fields(StateVisitor& visitor) override;

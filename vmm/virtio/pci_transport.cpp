@@ -167,6 +167,11 @@ void PciTransport::flush(int give_up_fd) {
   core_.flush(give_up_fd);
 }
 
+bool PciTransport::in_use() {
+  const std::lock_guard lock(mutex_);
+  return core_.status() != 0;
+}
+
 void PciTransport::stop() {
   const std::lock_guard lock(mutex_);
   core_.stop();

@@ -41,6 +41,8 @@ class Transport {
   virtual void flush(int give_up_fd) = 0;
   virtual void stop() = 0;
   virtual DeviceReport report() const = 0;  // any thread
+  // Whether the guest has a driver for it at work: its status is not that of a reset. Any thread.
+  virtual bool in_use() = 0;
 
   // While vCPUs stand still: pause takes the queues back from the device and holds its interrupts, resume
   // undoes both. fields is visited in between.
