@@ -75,12 +75,29 @@ void Microvm::put(const Section& section, const json& checked) {
 
 void Microvm::patch(const Section& section, const json& checked) {
   if (!section.live) return config_.patch(section, checked);
-  const std::string id = checked[std::string(section.id_field)].get<std::string>();
+  const bool is_list = !section.id_field.empty();
+  const std::string id = is_list ? checked[std::string(section.id_field)].get<std::string>() : std::string();
   const auto device = config_.device_name(section, id);
-  if (!device) throw ConfigError(std::string(section.id_field), id, "there is none", "give one that was put");
+  if (!device)
+    throw ConfigError(std::string(is_list ? section.id_field : section.name), id, "there is none",
+                      "give one that was put");
   const std::string changes = option_text(section.patch_fields, checked);
   if (!changes.empty()) vm_->change(*device, changes);
   config_.note_change(section, checked);
+}
+
+json Microvm::balloon_report() const {
+  return device_metrics(vm_->device_reports(), "balloon");
+}
+
+void Microvm::start_hinting(bool acknowledge) {
+  const std::string device = *config_.device_name(sections::balloon);
+  vm_->change(device, acknowledge ? "hinting-acknowledge=on" : "hinting-acknowledge=off");
+  vm_->request(device, "start-hinting");
+}
+
+void Microvm::stop_hinting() {
+  vm_->request(*config_.device_name(sections::balloon), "stop-hinting");
 }
 
 void Microvm::open_console(Vm& vm) {
@@ -182,8 +199,11 @@ void Microvm::flush_metrics() {
   }
   const std::vector<virtio::DeviceReport> reports =
       vm_ ? vm_->device_reports() : std::vector<virtio::DeviceReport>();
-  for (const auto& [name, kind] :
-       {std::pair("block", "disk"), {"net", "net"}, {"entropy", "rng"}, {"vsock", "vsock"}})
+  for (const auto& [name, kind] : {std::pair("block", "disk"),
+                                   {"net", "net"},
+                                   {"entropy", "rng"},
+                                   {"vsock", "vsock"},
+                                   {"balloon", "balloon"}})
     line[name] = device_metrics(reports, kind);
   metrics_->write(line.dump());
 }

@@ -44,6 +44,7 @@ std::string_view kind_of(const Section& section, const json& element) {
   if (&section == &sections::drives) return element.contains("socket") ? "vhost-user-disk" : "disk";
   if (&section == &sections::network_interfaces) return "net";
   if (&section == &sections::vsock) return "vsock";
+  if (section.name == sections::balloon.name) return "balloon";
   return "rng";
 }
 
@@ -113,9 +114,14 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
   if ((&section == &sections::entropy || &section == &sections::serial) && checked.contains("rate_limiter"))
     throw ConfigError(std::string(section.path) + ".rate_limiter", "", "is not supported", "leave it out");
   if (section.id_field.empty()) {
-    if (&section == &sections::vsock) check_options(section, checked);
+    if (&section == &sections::vsock || &section == &sections::balloon) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
     kept = checked;
+    if (&section == &sections::balloon)
+      for (const auto& [name, value] : {std::pair("stats_polling_interval_s", json(0)),
+                                        {"free_page_hinting", json(false)},
+                                        {"free_page_reporting", json(false)}})
+        if (!kept.contains(name)) kept[name] = value;
     return;
   }
   const std::string id_field(section.id_field);
@@ -159,8 +165,10 @@ void MicrovmConfig::patch(const Section& section, const json& checked) {
 }
 
 void MicrovmConfig::note_change(const Section& section, const json& checked) {
+  json& kept = (*document_)[std::string(section.name)];
+  if (section.id_field.empty()) return note_change_of(kept, checked);
   const std::string id_field(section.id_field);
-  for (json& each : (*document_)[std::string(section.name)])
+  for (json& each : kept)
     if (each[id_field] == checked[id_field]) note_change_of(each, checked);
 }
 
@@ -247,7 +255,7 @@ VmConfig MicrovmConfig::vm_config() const {
     config.devices.push_back(device_of(sections::network_interfaces, each));
     config.devices.back().options += mmds_option(each);
   }
-  for (const Section* section : {&sections::vsock, &sections::entropy})
+  for (const Section* section : {&sections::vsock, &sections::balloon, &sections::entropy})
     if (!get(*section).is_null()) config.devices.push_back(device_of(*section, get(*section)));
   for (const DeviceConfig& device : config.devices)
     if (device.kind == "vhost-user-disk") config.backing.shared = true;
@@ -255,6 +263,9 @@ VmConfig MicrovmConfig::vm_config() const {
 }
 
 std::optional<std::string> MicrovmConfig::device_name(const Section& section, std::string_view id) const {
+  if (section.id_field.empty())
+    return get(section).is_null() ? std::nullopt
+                                  : std::optional(std::string(kind_of(section, get(section))) + "0");
   std::map<std::string_view, unsigned> counts;
   for (const json& each : get(section)) {
     const std::string_view kind = kind_of(section, each);

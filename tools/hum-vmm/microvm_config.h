@@ -33,8 +33,9 @@ class MicrovmConfig {
 
   // Throws ConfigError: there is no kernel.
   VmConfig vm_config() const;
-  // The device that an element of a list has become, as Vm::change names it; none with that id.
-  std::optional<std::string> device_name(const Section& section, std::string_view id) const;
+  // The device that a section, or the element of a list's with that id, has become, as Vm::change names it;
+  // none: there is none.
+  std::optional<std::string> device_name(const Section& section, std::string_view id = {}) const;
 
  private:
   void check_drive(const nlohmann::json& drive) const;

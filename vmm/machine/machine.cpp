@@ -220,18 +220,25 @@ bool Machine::press_power_button() {
                      [](const auto& each) { return each.device->press_power_button(); });
 }
 
-void Machine::change(std::string_view device, std::string_view options) {
+Machine::Attached& Machine::attached(std::string_view name) {
   std::string known;
-  for (auto& each : transports_) {
+  for (Attached& each : transports_) {
     known += (known.empty() ? "" : ", ") + each.name;
-    if (each.name != device) continue;
-    OptionValues changed = each.options.changed(each.name, options);
-    each.device->apply(changed);
-    each.options = std::move(changed);
-    return;
+    if (each.name == name) return each;
   }
-  throw ConfigError("device", std::string(device), "there is none that could be changed",
+  throw ConfigError("device", std::string(name), "there is none that could be changed",
                     known.empty() ? "this VM has none" : "there are " + known);
+}
+
+void Machine::change(std::string_view device, std::string_view options) {
+  Attached& found = attached(device);
+  OptionValues changed = found.options.changed(found.name, options);
+  found.device->apply(changed);
+  found.options = std::move(changed);
+}
+
+void Machine::request(std::string_view device, std::string_view verb) {
+  attached(device).device->request(verb);
 }
 
 std::vector<virtio::DeviceReport> Machine::device_reports() const {

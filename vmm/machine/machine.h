@@ -46,6 +46,8 @@ class Machine {
   bool press_power_button();
   // See Vm::change.
   void change(std::string_view device, std::string_view options);
+  // See Vm::request.
+  void request(std::string_view device, std::string_view verb);
   // When no vCPU runs any more: lets the devices finish their output, waiting for slow readers only until
   // give_up_fd is readable, and takes their queues back.
   void stop_devices(int give_up_fd);
@@ -80,6 +82,7 @@ class Machine {
   void create_vcpus(const VmConfig& config);
   void create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
   void attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name, OptionValues options);
+  Attached& attached(std::string_view name);
   void load(const VmConfig& config);
 
   const Log& log_;

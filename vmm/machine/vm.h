@@ -57,6 +57,9 @@ class Vm {
   // Throws ConfigError (no such device; a value that is not accepted; an option that cannot be changed while
   // the VM runs) and HostError.
   void change(std::string_view device, std::string_view options);
+  // Has a device do something that is no option, by a word of its kind: request("balloon0", "start-hinting").
+  // Throws ConfigError (no such device; nothing that it does; not now) and HostError.
+  void request(std::string_view device, std::string_view verb);
   // The state of a paused VM but for its memory (vmm/base/state.h). The VM stays as it is. Throws HostError.
   std::vector<std::byte> save();
   // Pauses the VM if it runs and takes its machine out of it; nothing if the VM has ended. What is left has
