@@ -75,7 +75,8 @@ void Microvm::put(const Section& section, const json& checked) {
 
 void Microvm::patch(const Section& section, const json& checked) {
   if (!section.live) return config_.patch(section, checked);
-  const std::string id = checked[std::string(section.id_field)].get<std::string>();
+  const std::string id =
+      section.id_field.empty() ? "" : checked[std::string(section.id_field)].get<std::string>();
   const DeviceConfig device = known_device(section, id);
   const std::string changes = option_text(section.patch_fields, checked);
   if (!changes.empty()) vm_->change(device.name, changes);
@@ -84,7 +85,9 @@ void Microvm::patch(const Section& section, const json& checked) {
 
 DeviceConfig Microvm::known_device(const Section& section, const std::string& id) const {
   std::optional<DeviceConfig> device = config_.device(section, id);
-  if (!device) throw ConfigError(std::string(section.id_field), id, "there is none", "give one that was put");
+  if (!device)
+    throw ConfigError(std::string(section.id_field.empty() ? section.name : section.id_field), id,
+                      "there is none", "give one that was put");
   return std::move(*device);
 }
 
@@ -116,6 +119,20 @@ void Microvm::on_detached() {
     logger_.write(LogLevel::info, "the guest has let " + name + " go");
     config_.remove(name);
   }
+}
+
+json Microvm::balloon_report() const {
+  return device_metrics(vm_->device_reports(), "balloon");
+}
+
+void Microvm::start_hinting(bool acknowledge) {
+  const std::string device(sections::balloon.name);
+  vm_->change(device, acknowledge ? "hinting-acknowledge=on" : "hinting-acknowledge=off");
+  vm_->request(device, "start-hinting");
+}
+
+void Microvm::stop_hinting() {
+  vm_->request(sections::balloon.name, "stop-hinting");
 }
 
 void Microvm::open_console(Vm& vm) {
@@ -220,8 +237,11 @@ void Microvm::flush_metrics() {
   }
   const std::vector<virtio::DeviceReport> reports =
       vm_ ? vm_->device_reports() : std::vector<virtio::DeviceReport>();
-  for (const auto& [name, kind] :
-       {std::pair("block", "disk"), {"net", "net"}, {"entropy", "rng"}, {"vsock", "vsock"}})
+  for (const auto& [name, kind] : {std::pair("block", "disk"),
+                                   {"net", "net"},
+                                   {"entropy", "rng"},
+                                   {"vsock", "vsock"},
+                                   {"balloon", "balloon"}})
     line[name] = device_metrics(reports, kind);
   metrics_->write(line.dump());
 }

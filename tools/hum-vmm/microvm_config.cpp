@@ -43,6 +43,7 @@ std::string_view kind_of(const Section& section, const json& element) {
   if (&section == &sections::drives) return element.contains("socket") ? "vhost-user-disk" : "disk";
   if (&section == &sections::network_interfaces) return "net";
   if (&section == &sections::vsock) return "vsock";
+  if (section.name == sections::balloon.name) return "balloon";
   return "rng";
 }
 
@@ -55,9 +56,10 @@ std::string options_of(const Section& section, const json& element) {
   return options;
 }
 
-// "drives/rootfs": as the API's paths name it.
+// "drives/rootfs", "balloon": as the API's paths name it.
 std::string name_of(const Section& section, const json& element) {
-  return std::string(section.path) + "/" + text_of(element, std::string(section.id_field).c_str());
+  if (section.id_field.empty()) return std::string(section.name);
+  return std::string(section.name) + "/" + text_of(element, std::string(section.id_field).c_str());
 }
 
 // Errors of the device's own options come at once, and not at the start.
@@ -114,9 +116,14 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
   if ((&section == &sections::entropy || &section == &sections::serial) && checked.contains("rate_limiter"))
     throw ConfigError(std::string(section.path) + ".rate_limiter", "", "is not supported", "leave it out");
   if (section.id_field.empty()) {
-    if (&section == &sections::vsock) check_options(section, checked);
+    if (&section == &sections::vsock || &section == &sections::balloon) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
     kept = checked;
+    if (&section == &sections::balloon)
+      for (const auto& [name, value] : {std::pair("stats_polling_interval_s", json(0)),
+                                        {"free_page_hinting", json(false)},
+                                        {"free_page_reporting", json(false)}})
+        if (!kept.contains(name)) kept[name] = value;
     return;
   }
   const std::string id_field(section.id_field);
@@ -160,8 +167,10 @@ void MicrovmConfig::patch(const Section& section, const json& checked) {
 }
 
 void MicrovmConfig::note_change(const Section& section, const json& checked) {
+  json& kept = (*document_)[std::string(section.name)];
+  if (section.id_field.empty()) return note_change_of(kept, checked);
   const std::string id_field(section.id_field);
-  for (json& each : (*document_)[std::string(section.name)])
+  for (json& each : kept)
     if (each[id_field] == checked[id_field]) note_change_of(each, checked);
 }
 
@@ -246,7 +255,7 @@ VmConfig MicrovmConfig::vm_config() const {
   config.devices = standard_devices();
   for (const Section* section : {&sections::drives, &sections::network_interfaces})
     for (const json& each : get(*section)) config.devices.push_back(device_of(*section, each));
-  for (const Section* section : {&sections::vsock, &sections::entropy})
+  for (const Section* section : {&sections::vsock, &sections::balloon, &sections::entropy})
     if (!get(*section).is_null()) config.devices.push_back(device_of(*section, get(*section)));
   for (const DeviceConfig& device : config.devices)
     if (device.kind == "vhost-user-disk") config.backing.shared = true;
@@ -254,14 +263,17 @@ VmConfig MicrovmConfig::vm_config() const {
 }
 
 DeviceConfig MicrovmConfig::device_of(const Section& section, const json& element) const {
-  DeviceConfig device{std::string(kind_of(section, element)), options_of(section, element)};
-  if (!section.id_field.empty()) device.name = name_of(section, element);
+  DeviceConfig device{std::string(kind_of(section, element)), options_of(section, element),
+                      name_of(section, element)};
   if (&section == &sections::network_interfaces) device.options += mmds_option(element);
   return device;
 }
 
 std::optional<DeviceConfig> MicrovmConfig::device(const Section& section, std::string_view id) const {
-  for (const json& each : get(section))
+  const json& kept = get(section);
+  if (section.id_field.empty())
+    return kept.is_null() ? std::nullopt : std::optional(device_of(section, kept));
+  for (const json& each : kept)
     if (each[std::string(section.id_field)] == id) return device_of(section, each);
   return {};
 }

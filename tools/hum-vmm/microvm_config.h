@@ -33,8 +33,9 @@ class MicrovmConfig {
 
   // Throws ConfigError: there is no kernel.
   VmConfig vm_config() const;
-  // The device that an element of a list becomes, whose name is "drives/rootfs"; none with that id.
-  std::optional<DeviceConfig> device(const Section& section, std::string_view id) const;
+  // The device that a section, or the element of a list with that id, becomes; its name is "balloon", or
+  // "drives/rootfs". None: there is none.
+  std::optional<DeviceConfig> device(const Section& section, std::string_view id = {}) const;
   bool is_root(std::string_view device_name) const;
   // Forgets the element that has become the device of that name.
   void remove(std::string_view device_name);

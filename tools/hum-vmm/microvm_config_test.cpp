@@ -221,6 +221,41 @@ TEST_CASE("the interfaces that are named serve the metadata, and those that are 
   CHECK(world.devices() == std::vector<std::string>{"net tap=tap-eth0", "net tap=tap-eth1"});
 }
 
+TEST_CASE("a balloon is a device with its amount in MiB, read back whole, also where it changed") {
+  World world;
+  world.put_kernel();
+  CHECK_FALSE(world.config.device(sections::balloon));
+  CHECK(has(world.error_of(sections::balloon, {{"amount_mib", 1}}), "deflate_on_oom"));
+  CHECK(
+      has(world.error_of(sections::balloon,
+                         {{"amount_mib", 1}, {"deflate_on_oom", true}, {"stats_polling_interval_s", 65536}}),
+          "stats_polling_interval_s"));
+  world.put(sections::balloon, {{"amount_mib", 64}, {"deflate_on_oom", true}});
+  CHECK(world.devices() ==
+        std::vector<std::string>{
+            "balloon target=64M,deflate-on-oom=on,statistics=0,hinting=off,reporting=off"});
+  CHECK(world.config.device(sections::balloon)->name == "balloon");
+  CHECK(world.config.get(sections::balloon) == json{{"amount_mib", 64},
+                                                    {"deflate_on_oom", true},
+                                                    {"stats_polling_interval_s", 0},
+                                                    {"free_page_hinting", false},
+                                                    {"free_page_reporting", false}});
+  world.put(sections::balloon, {{"amount_mib", 0},
+                                {"deflate_on_oom", false},
+                                {"stats_polling_interval_s", 65535},
+                                {"free_page_hinting", true},
+                                {"free_page_reporting", true}});
+  CHECK(world.devices() ==
+        std::vector<std::string>{
+            "balloon target=0M,deflate-on-oom=off,statistics=65535,hinting=on,reporting=on"});
+  world.config.note_change(sections::balloon, {{"amount_mib", 7}});
+  world.config.note_change(sections::balloon_statistics, {{"stats_polling_interval_s", 5}});
+  const json balloon = world.config.all()["balloon"];
+  CHECK(balloon["amount_mib"] == 7);
+  CHECK(balloon["stats_polling_interval_s"] == 5);
+  CHECK(balloon["free_page_hinting"] == true);
+}
+
 TEST_CASE("an id is letters, digits and '_'") {
   World world;
   for (const char* const id : {"", "a b", "../x", "a-b", "\xc3\xa4"})

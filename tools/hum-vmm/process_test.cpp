@@ -244,6 +244,60 @@ TEST_CASE("drives neither come nor go while the VM runs over MMIO") {
   CHECK(fault_of(client, "DELETE", "/drives/a", "").find("--enable-pci") != std::string::npos);
 }
 
+TEST_CASE("a balloon is put before the start, and changed, asked and read after it") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const auto get = [&](const std::string& path) { return json::parse(client.call("GET", path)->body); };
+  const std::string too_early = "The requested operation is not supported before starting the microVM.";
+  CHECK(fault_of(client, "GET", "/balloon", "") == "No balloon device found.");
+  CHECK(status_of(client, "PUT", "/balloon",
+                  {{"amount_mib", 8},
+                   {"deflate_on_oom", false},
+                   {"stats_polling_interval_s", 1},
+                   {"free_page_hinting", true}}) == 204);
+  CHECK(get("/balloon")["free_page_reporting"] == false);
+  for (const char* const path : {"/balloon/statistics", "/balloon/hinting/status"})
+    CHECK(fault_of(client, "GET", path, "") == too_early);
+  CHECK(fault_of(client, "PATCH", "/balloon", R"({"amount_mib": 9})") == too_early);
+  for (const char* const path : {"/balloon/hinting/start", "/balloon/hinting/stop"})
+    CHECK(fault_of(client, "PATCH", path, "") == too_early);
+
+  start(client, "hang", "method=busy");
+  CHECK(get("/balloon/statistics") ==
+        json{{"target_pages", 2048}, {"target_mib", 8}, {"actual_pages", 0}, {"actual_mib", 0}});
+  CHECK(status_of(client, "PATCH", "/balloon", {{"amount_mib", 32}}) == 204);
+  CHECK(get("/balloon/statistics")["target_mib"] == 32);
+  CHECK(fault_of(client, "PATCH", "/balloon", R"({"amount_mib": 33})") != "");
+  CHECK(get("/balloon")["amount_mib"] == 32);
+  CHECK(status_of(client, "PATCH", "/balloon/statistics", {{"stats_polling_interval_s", 2}}) == 204);
+  CHECK(fault_of(client, "PATCH", "/balloon/statistics", R"({"stats_polling_interval_s": 0})") != "");
+  CHECK(get("/vm/config")["balloon"]["stats_polling_interval_s"] == 2);
+  CHECK(get("/balloon/hinting/status") == json{{"host_cmd", 0}});
+  // The guest has no driver for it.
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/start", R"({"acknowledge_on_stop": false})") != "");
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/stop", "") != "");
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/stop", R"({"x": 1})").find("x") != std::string::npos);
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/go", "{}").find("Invalid request method") == 0);
+}
+
+TEST_CASE("a VM without a balloon, or one without statistics and hinting, says so") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const bool has_one = GENERATE(false, true);
+  if (has_one)
+    CHECK(status_of(client, "PUT", "/balloon", {{"amount_mib", 0}, {"deflate_on_oom", false}}) == 204);
+  start(client, "hang", "method=busy");
+  CHECK((client.call("GET", "/balloon")->status == 200) == has_one);
+  CHECK((status_of(client, "PATCH", "/balloon", {{"amount_mib", 1}}) == 204) == has_one);
+  for (const auto& [method, path, body] :
+       {std::tuple("GET", "/balloon/statistics", ""), std::tuple("GET", "/balloon/hinting/status", ""),
+        std::tuple("PATCH", "/balloon/statistics", R"({"stats_polling_interval_s": 1})"),
+        std::tuple("PATCH", "/balloon/hinting/start", ""), std::tuple("PATCH", "/balloon/hinting/stop", "")})
+    CHECK(fault_of(client, method, path, body) != "");
+}
+
 TEST_CASE("a config file starts the VM, with and without an API") {
   if (no_kvm()) return;
   const testing::TemporaryFolder folder;
@@ -251,7 +305,8 @@ TEST_CASE("a config file starts the VM, with and without an API") {
                        {"drives", json::array()},
                        {"machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}, {"ht_enabled", false}}},
                        {"network_interfaces", json::array()},
-                       {"balloon", nullptr},
+                       {"balloon", {{"amount_mib", 1}, {"deflate_on_oom", true}}},
+                       {"vsock", nullptr},
                        {"logger", {{"log_path", folder / "log"}, {"level", "Info"}, {"show_level", true}}},
                        {"metrics", {{"metrics_path", folder / "metrics"}}}};
   std::ofstream(folder / "config.json") << config;

@@ -33,6 +33,8 @@ extern const Section serial;
 extern const Section logger;
 extern const Section metrics;
 extern const Section mmds_config;
+extern const Section balloon;
+extern const Section balloon_statistics;  // a part of balloon that is changed by itself
 
 // In the order in which a config file is taken.
 std::span<const Section* const> all();

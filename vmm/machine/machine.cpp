@@ -307,6 +307,10 @@ void Machine::remove(std::string_view device) {
   std::erase_if(transports_, [&](const Attached& each) { return &each == &leaving; });
 }
 
+void Machine::request(std::string_view device, std::string_view verb) {
+  named(device).device->request(verb);
+}
+
 std::vector<virtio::DeviceReport> Machine::device_reports() const {
   const std::lock_guard lock(transports_mutex_);
   std::vector<virtio::DeviceReport> reports;

@@ -60,6 +60,8 @@ class Machine {
   std::vector<std::string> take_let_go();
   // Destroys a device. While the machine is paused.
   void remove(std::string_view device);
+  // See Vm::request.
+  void request(std::string_view device, std::string_view verb);
   // When no vCPU runs any more: lets the devices finish their output, waiting for slow readers only until
   // give_up_fd is readable, and takes their queues back.
   void stop_devices(int give_up_fd);

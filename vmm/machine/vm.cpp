@@ -295,6 +295,10 @@ void Vm::change(std::string_view device, std::string_view options) {
   parts_->machine.change(device, options);
 }
 
+void Vm::request(std::string_view device, std::string_view verb) {
+  parts_->machine.request(device, verb);
+}
+
 bool Vm::press_power_button() {
   return parts_->machine.press_power_button();
 }

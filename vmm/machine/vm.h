@@ -71,6 +71,9 @@ class Vm {
   // The configuration as it is now, with the devices that have come and without those that have gone: that
   // of a successor.
   VmConfig config() const;
+  // Has a device do something that is no option, by a word of its kind: request("balloon0", "start-hinting").
+  // Throws ConfigError (no such device; nothing that it does; not now) and HostError.
+  void request(std::string_view device, std::string_view verb);
   // The state of a paused VM but for its memory (vmm/base/state.h). The VM stays as it is. Throws HostError.
   std::vector<std::byte> save();
   // Pauses the VM if it runs and takes its machine out of it; nothing if the VM has ended. What is left has

@@ -162,6 +162,11 @@ void PciTransport::apply(const OptionValues& options) {
   core_.apply(options);
 }
 
+void PciTransport::request(std::string_view verb) {
+  const std::lock_guard lock(mutex_);
+  core_.request(verb);
+}
+
 void PciTransport::flush(int give_up_fd) {
   const std::lock_guard lock(mutex_);
   core_.flush(give_up_fd);

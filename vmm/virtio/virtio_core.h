@@ -35,6 +35,8 @@ class Transport {
 
   // Changes options of the device (see VirtioDevice::apply). The VM's owner.
   virtual void apply(const OptionValues& options) = 0;
+  // See VirtioDevice::request. The VM's owner.
+  virtual void request(std::string_view verb) = 0;
 
   // The end of the VM: its vCPUs have stopped. flush finishes what the device had queued for the outside (see
   // VirtioDevice::flush), stop takes the queues back from it. Any thread.
@@ -128,6 +130,7 @@ class VirtioCore final : private DeviceEvents {
 
   // See VirtioDevice.
   void apply(const OptionValues& options);
+  void request(std::string_view verb) { device_->request(verb); }
   void flush(int give_up_fd);
   void stop() { reset(); }
   DeviceReport report() const;
