@@ -170,8 +170,10 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
 
 void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name,
                      OptionValues options) {
-  const virtio::TransportContext context{memory_, mmio_, vm_, log_};
   std::string own_name = unique_name(name, transports_);
+  const virtio::TransportContext context{
+      memory_, mmio_, vm_, log_,
+      [this, own_name](std::string_view reason) { end_latch_.device_broke(own_name, reason); }};
   if (pci_) {
     auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), name, vm_);
     pci_->add(*transport);
@@ -236,8 +238,17 @@ void Machine::change(std::string_view device, std::string_view options) {
 
 std::vector<virtio::DeviceReport> Machine::device_reports() const {
   std::vector<virtio::DeviceReport> reports;
-  for (const auto& each : transports_) reports.push_back(each.device->report());
+  for (const auto& each : transports_) {
+    reports.push_back(each.device->report());
+    reports.back().own_name = each.name;
+  }
   return reports;
+}
+
+std::vector<DeviceOptions> Machine::device_options() const {
+  std::vector<DeviceOptions> all;
+  for (const auto& each : transports_) all.push_back({each.name, each.device->report().name, each.options});
+  return all;
 }
 
 void Machine::stop_devices(int give_up_fd) {
