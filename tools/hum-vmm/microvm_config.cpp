@@ -44,6 +44,7 @@ std::string_view kind_of(const Section& section, const json& element) {
   if (&section == &sections::drives) return element.contains("socket") ? "vhost-user-disk" : "disk";
   if (&section == &sections::network_interfaces) return "net";
   if (&section == &sections::vsock) return "vsock";
+  if (&section == &sections::serial) return "serial";
   return "rng";
 }
 
@@ -63,7 +64,13 @@ DeviceConfig device_of(const Section& section, const json& element) {
 void check_options(const Section& section, const json& element) {
   const DeviceConfig device = device_of(section, element);
   for (const DeviceKind* kind : all_devices())
-    if (kind->name == device.kind) OptionValues::parse(section.path, kind->options, device.options);
+    if (kind->name == device.kind) {
+      try {
+        OptionValues::parse(section.path, kind->options, device.options);
+      } catch (const ConfigError& error) {
+        throw in_fields(section.path, section.fields, error);
+      }
+    }
 }
 
 void check_file(const std::string& path, int access) {
@@ -110,8 +117,6 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     next.update(checked);
     return patch(section, next);
   }
-  if ((&section == &sections::entropy || &section == &sections::serial) && checked.contains("rate_limiter"))
-    throw ConfigError(std::string(section.path) + ".rate_limiter", "", "is not supported", "leave it out");
   if (section.id_field.empty()) {
     if (&section == &sections::vsock) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
@@ -242,6 +247,9 @@ VmConfig MicrovmConfig::vm_config() const {
   config.boot.initrd_path = text_of(source, "initrd_path");
   config.boot.command_line = command_line();
   config.devices = standard_devices();
+  if (const json& serial = get(sections::serial); !serial.is_null())
+    for (DeviceConfig& each : config.devices)
+      if (each.kind == "serial") each = device_of(sections::serial, serial);
   for (const json& each : get(sections::drives)) config.devices.push_back(device_of(sections::drives, each));
   for (const json& each : get(sections::network_interfaces)) {
     config.devices.push_back(device_of(sections::network_interfaces, each));
@@ -262,6 +270,18 @@ std::optional<std::string> MicrovmConfig::device_name(const Section& section, st
     if (each[std::string(section.id_field)] == id) return std::string(kind) + std::to_string(number);
   }
   return {};
+}
+
+ConfigError in_dialect(const ConfigError& error) {
+  const std::string kind = error.key().substr(0, error.key().find('.'));
+  if (kind == "vhost-user-disk") return in_fields(sections::drives.path, vhost_user_drive_fields(), error);
+  for (const auto& [name, section] : {std::pair("disk", &sections::drives),
+                                      {"net", &sections::network_interfaces},
+                                      {"vsock", &sections::vsock},
+                                      {"rng", &sections::entropy},
+                                      {"serial", &sections::serial}})
+    if (kind == name) return in_fields(section->path, section->fields, error);
+  return error;
 }
 
 }  // namespace hum
