@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 
 #include "devices/virtio_testing.h"
 #include "vmm/base/testing.h"
@@ -82,7 +84,7 @@ TEST_CASE("an entropy request without a writable buffer comes back empty") {
 TEST_CASE("the entropy device goes on after an interruption and stops at a failure of the host") {
   testing::VirtioMachine machine;
   calls = 0;
-  EntropyDevice device(moody_source);
+  EntropyDevice device({}, moody_source);
   FakeDriver driver(machine.memory, device);
   driver.activate();
   const auto reply = driver.request(0, {}, 300);
@@ -90,6 +92,36 @@ TEST_CASE("the entropy device goes on after an interruption and stops at a failu
   CHECK(reply->written == 200);
   CHECK(reply->data[199] == std::byte{0x5a});
   CHECK(driver.request(0, {}, 300)->written == 0);
+}
+
+TEST_CASE("an entropy device gives what its limits allow and the rest when it is time") {
+  testing::VirtioMachine machine;
+  const auto* const limit = GENERATE("bandwidth=64/100", "ops=1/100");
+  const auto device = machine.create(entropy_kind, limit);
+  FakeDriver driver(machine.memory, *device);
+  driver.activate();
+  const auto begin = TokenBucket::Clock::now();
+  CHECK(driver.request(0, {}, 128)->written == 128);
+  CHECK(device->report().at(0).value == 0);
+  CHECK(driver.request(0, {}, 64)->written == 64);
+  CHECK(TokenBucket::Clock::now() - begin >= std::chrono::milliseconds(100));
+  CHECK(device->report() == std::vector<virtio::DeviceReport::Own>{{"throttled", 1}});
+}
+
+TEST_CASE("a limit that is lifted lets the entropy device give at once what it held up") {
+  testing::VirtioMachine machine;
+  const auto device = machine.create(entropy_kind, "ops=1/3600000");
+  FakeDriver driver(machine.memory, *device);
+  driver.activate();
+  CHECK(driver.request(0, {}, 64)->written == 64);
+  std::thread lift([&] {
+    while (device->report().at(0).value == 0) std::this_thread::yield();
+    device->apply(OptionValues::parse("rng", entropy_kind.options, "ops=off"));
+  });
+  const auto reply = driver.request(0, {}, 64);
+  lift.join();
+  REQUIRE(reply);
+  CHECK(reply->written == 64);
 }
 
 TEST_CASE("the entropy device has no configuration, and works again after a reset") {

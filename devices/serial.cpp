@@ -83,10 +83,12 @@ constexpr std::array sources{
 
 }  // namespace
 
-Serial::Serial(DeviceContext& context)
+Serial::Serial(DeviceContext& context, const TokenBucketLimit& output)
     : ByteRegisters(port_count),
       console_(context.console),
       pin_(context.irqs.pin(gsi)),
+      limited_(output.size != 0),
+      output_limit_(output),
       mapping_(context.ports.map("serial", port, port_count, *this)) {
   const auto input_ready = [this] {
     const std::lock_guard lock(mutex());
@@ -218,7 +220,7 @@ std::uint8_t Serial::read_modem_status() {
 void Serial::transmit(std::uint8_t value) {
   const std::byte byte{value};
   if (!loopback()) {
-    console_.write({&byte, 1});
+    send(byte);
   } else if (received_count_ < receiver_capacity()) {
     received_[(first_ + received_count_++) % received_.size()] = byte;
   } else {
@@ -226,6 +228,15 @@ void Serial::transmit(std::uint8_t value) {
   }
   transmitter_emptied_ = true;
   update_pin();
+}
+
+void Serial::send(std::byte byte) {
+  if (limited_) {
+    if (output_limit_.wait(TokenBucket::Clock::now()) != TokenBucket::Clock::duration::zero())
+      return console_.drop(1);
+    output_limit_.take(1);
+  }
+  console_.write({&byte, 1});
 }
 
 void Serial::write_interrupt_enable(std::uint8_t value) {
@@ -314,8 +325,15 @@ void Serial::update_pin() {
 
 namespace {
 
-std::unique_ptr<PlatformDevice> make(const OptionValues& /*options*/, DeviceContext& context) {
-  return std::make_unique<Serial>(context);
+constexpr OptionSpec serial_options[] = {
+    {.key = "bandwidth",
+     .type = OptionType::limit,
+     .help = "the most bytes of output; what is more is dropped: SIZE[/MILLISECONDS][+BURST], like 10K",
+     .default_value = "off"},
+};
+
+std::unique_ptr<PlatformDevice> make(const OptionValues& options, DeviceContext& context) {
+  return std::make_unique<Serial>(context, options.limit("bandwidth"));
 }
 
 }  // namespace
@@ -323,7 +341,7 @@ std::unique_ptr<PlatformDevice> make(const OptionValues& /*options*/, DeviceCont
 constinit const DeviceKind serial_kind{
     .name = "serial",
     .help = "a 16550A serial port at 0x3f8, connected to the machine's console",
-    .options = {},
+    .options = serial_options,
     .create = make,
 };
 

@@ -6,16 +6,19 @@
 #include <cstdint>
 
 #include "devices/byte_registers.h"
+#include "vmm/base/token_bucket.h"
 #include "vmm/device/device.h"
 
 namespace hum {
 
 // A 16550A UART at COM1, ports 0x3f8 to 0x3ff and pin 4, between the guest and the machine's console. It
 // sends in no time, so its transmitter is always empty, and it takes input from the console only as far as
-// its FIFO has room, so input is never lost to an overrun. vCPU threads and the console's input side.
+// its FIFO has room, so input is never lost to an overrun. What is over the limit of output is dropped, and
+// the guest never waits for it. vCPU threads and the console's input side.
 class Serial : public PlatformDevice, private ByteRegisters {
  public:
-  explicit Serial(DeviceContext& context);
+  // output: the most bytes of output.
+  explicit Serial(DeviceContext& context, const TokenBucketLimit& output = {});
   ~Serial() override;
 
   acpi::Aml acpi_node() const override;
@@ -31,6 +34,7 @@ class Serial : public PlatformDevice, private ByteRegisters {
   std::uint8_t read_line_status();
   std::uint8_t read_modem_status();
   void transmit(std::uint8_t value);
+  void send(std::byte byte);
   void write_interrupt_enable(std::uint8_t value);
   void write_fifo_control(std::uint8_t value);
   void write_modem_control(std::uint8_t value);
@@ -45,6 +49,8 @@ class Serial : public PlatformDevice, private ByteRegisters {
 
   ConsoleHub& console_;
   Interrupt& pin_;
+  bool limited_;
+  TokenBucket output_limit_;
   std::array<std::byte, 16> received_{};  // from first_ on, received_count_ bytes, wrapping
   std::size_t first_ = 0;
   std::size_t received_count_ = 0;

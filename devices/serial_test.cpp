@@ -373,6 +373,27 @@ TEST_CASE("input and output may run at once") {
   CHECK(fixture.output == std::string(500, 'o'));
 }
 
+TEST_CASE("output over the limit is dropped and counted, and the guest's transmitter stays empty") {
+  Fixture fixture;
+  fixture.serial.reset();
+  fixture.serial = make_platform_device(serial_kind, fixture.machine, "bandwidth=4/3600000+2");
+  for (const char each : std::string("abcdefgh")) {
+    fixture.out(thr, static_cast<std::uint64_t>(each));
+    CHECK(fixture.in(lsr) == 0x60);
+  }
+  CHECK(fixture.output == "abcdef");
+  CHECK(fixture.machine.console.traffic().output == 6);
+  CHECK(fixture.machine.console.traffic().dropped == 2);
+}
+
+TEST_CASE("a limit of output lets more pass as time goes") {
+  Fixture fixture;
+  fixture.serial.reset();
+  fixture.serial = make_platform_device(serial_kind, fixture.machine, "bandwidth=1/1");
+  while (fixture.output.size() < 5) fixture.out(thr, 'x');
+  CHECK(fixture.output == "xxxxx");
+}
+
 TEST_CASE("after the device has gone, input waits in the console and the ports are free") {
   Fixture fixture;
   fixture.serial.reset();

@@ -32,7 +32,8 @@ BlockDevice::BlockDevice(std::unique_ptr<BlockBackend> backend, Settings setting
             .control = control,
             .log = log},
       queue_sizes_(settings_.queues, settings_.queue_size),
-      counters_(settings_.threads) {
+      counters_(settings_.threads),
+      latencies_(settings_.queues) {
   disk_.limiter.set(settings_.bandwidth, settings_.operations);
   take_size();
 }
@@ -100,7 +101,8 @@ void BlockDevice::activate(std::uint64_t driver_features, std::vector<virtio::Ac
     }
     if (own.empty()) continue;
     workers_.push_back(std::make_unique<BlockWorker>(disk_, make_block_engine(settings_.engine, entries),
-                                                     std::move(own), held, events, counters_[thread]));
+                                                     std::move(own), held, events,
+                                                     BlockWorker::Counts{counters_[thread], latencies_}));
   }
 }
 
@@ -136,7 +138,18 @@ std::vector<virtio::DeviceReport::Own> BlockDevice::report() const {
           {"bytes_written", sum(&BlockCounters::bytes_written)},
           {"bytes_discarded", sum(&BlockCounters::bytes_discarded)},
           {"flushes", sum(&BlockCounters::flushes)},
-          {"errors", sum(&BlockCounters::errors)}};
+          {"errors", sum(&BlockCounters::errors)},
+          {"throttled", sum(&BlockCounters::throttled)}};
+}
+
+std::vector<virtio::DeviceReport::Latency> BlockDevice::latencies() const {
+  std::vector<virtio::DeviceReport::Latency> all;
+  for (std::uint16_t queue = 0; queue < settings_.queues; ++queue)
+    for (const auto& [name, histogram] : {std::pair("read", &latencies_[queue].read),
+                                          {"write", &latencies_[queue].write},
+                                          {"flush", &latencies_[queue].flush}})
+      all.push_back({name, queue, histogram->buckets(), histogram->nanoseconds()});
+  return all;
 }
 
 namespace {

@@ -54,6 +54,7 @@ class BlockDevice final : public virtio::VirtioDevice {
   void apply(const OptionValues& options) override;
   void fields(StateVisitor& visitor) override;
   std::vector<virtio::DeviceReport::Own> report() const override;
+  std::vector<virtio::DeviceReport::Latency> latencies() const override;
 
  private:
   void take_size();
@@ -62,9 +63,10 @@ class BlockDevice final : public virtio::VirtioDevice {
   Settings settings_;
   BlockDisk disk_;
   std::vector<std::uint16_t> queue_sizes_;
-  std::vector<BlockCounters> counters_;  // of each thread
-  bool chosen_writeback_ = true;         // what the driver has set in configuration space
-  std::vector<HeldRequest> held_;        // while it is not active
+  std::vector<BlockCounters> counters_;    // of each thread
+  std::vector<BlockLatencies> latencies_;  // of each queue
+  bool chosen_writeback_ = true;           // what the driver has set in configuration space
+  std::vector<HeldRequest> held_;          // while it is not active
   std::vector<std::unique_ptr<BlockWorker>> workers_;
   // Of the last activation, until a reset.
   std::uint64_t driver_features_ = 0;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <map>
 #include <string>
 #include <thread>
 
@@ -31,11 +32,29 @@ TEST_CASE("a disk counts what it moved, and the requests that it refused") {
   CHECK(bench.status(out, 0, 511) == ioerr);
   CHECK(bench.status(99, 0) == unsupp);
   CHECK(bench.status(flush, 0) == ok);
-  const std::vector<virtio::DeviceReport::Own> expected = {
-      {"bytes_read", 512}, {"bytes_written", 1024}, {"bytes_discarded", 0}, {"flushes", 1}, {"errors", 3}};
+  const std::vector<virtio::DeviceReport::Own> expected = {{"bytes_read", 512},    {"bytes_written", 1024},
+                                                           {"bytes_discarded", 0}, {"flushes", 1},
+                                                           {"errors", 3},          {"throttled", 0}};
   CHECK(bench.device.report() == expected);
   bench.device.deactivate();
   CHECK(bench.device.report() == expected);
+}
+
+TEST_CASE("a disk tells how long the requests took that succeeded, by queue and kind") {
+  Bench bench;
+  CHECK(bench.status(out, 0, 1024) == ok);
+  CHECK(bench.status(in, 0, 0, 512) == ok);
+  CHECK(bench.status(in, 8, 0, 512) == ok);
+  CHECK(bench.status(in, sectors, 0, 512) == ioerr);
+  CHECK(bench.status(flush, 0) == ok);
+  bench.device.deactivate();
+  std::map<std::string, std::uint64_t> counts;
+  for (const virtio::DeviceReport::Latency& each : bench.device.latencies()) {
+    CHECK(each.queue == 0);
+    CHECK(each.nanoseconds > 0);
+    for (const std::uint64_t count : each.buckets) counts[std::string(each.name)] += count;
+  }
+  CHECK(counts == std::map<std::string, std::uint64_t>{{"flush", 1}, {"read", 2}, {"write", 1}});
 }
 
 TEST_CASE("the configuration shows whole sectors, and zero behind its end") {

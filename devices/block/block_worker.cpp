@@ -44,6 +44,7 @@ class BlockWorker::Request final : public BlockOperation {
   iovec status = {};
   std::uint32_t type = 0;
   std::uint64_t bytes = 0;
+  std::chrono::steady_clock::time_point begun;
   std::array<Segment, most_segments> segments = {};
   std::size_t segment_count = 0;
   std::size_t next_segment = 0;
@@ -57,6 +58,7 @@ class BlockWorker::Request final : public BlockOperation {
 struct BlockWorker::Lane {
   std::uint16_t index;
   virtio::VirtQueue* queue;
+  BlockLatencies* latencies;
   std::unique_ptr<Request[]> requests;
   Request* free;
   std::vector<std::uint16_t> held;  // heads, with room for all
@@ -64,10 +66,10 @@ struct BlockWorker::Lane {
 
 BlockWorker::BlockWorker(BlockDisk& disk, std::unique_ptr<BlockEngine> engine,
                          std::vector<virtio::ActiveQueue> queues, std::span<const HeldRequest> held,
-                         virtio::DeviceEvents& events, BlockCounters& counters)
+                         virtio::DeviceEvents& events, const Counts& counts)
     : disk_(disk),
       engine_(std::move(engine)),
-      counters_(counters),
+      counters_(counts.all),
       service_("disk", std::move(queues), events) {
   for (const std::uint16_t index : service_.indices()) {
     virtio::VirtQueue* const queue = service_.queue(index);
@@ -78,7 +80,8 @@ BlockWorker::BlockWorker(BlockDisk& disk, std::unique_ptr<BlockEngine> engine,
       if (each.queue == index) heads.push_back(each.head);
     if (heads.size() != queue->with_device())
       throw GuestError("the requests to be tried again are not those that the queue misses");
-    lanes_.push_back({index, queue, std::make_unique<Request[]>(size), nullptr, std::move(heads)});
+    lanes_.push_back({index, queue, &counts.latencies[index], std::make_unique<Request[]>(size), nullptr,
+                      std::move(heads)});
   }
   for (Lane& each : lanes_) {
     for (std::size_t i = each.queue->layout().size; i-- != 0;) {
@@ -150,6 +153,7 @@ void BlockWorker::serve(std::uint16_t index) {
   service_.drain(index, [&](virtio::DescriptorChain& chain) {
     const auto wait = disk_.limiter.take(data_bytes(chain));
     if (wait != wait.zero()) {
+      counters_.throttled.add();
       lane.queue->undo_pop();
       serve_after(wait);
       return false;
@@ -186,6 +190,7 @@ void BlockWorker::publish() {
 }
 
 void BlockWorker::begin(Request& request) {
+  request.begun = std::chrono::steady_clock::now();
   virtio::DescriptorChain& chain = request.chain;
   if (chain.writable_bytes == 0) throw GuestError("a block request has no byte for its status");
   const iovec& last = chain.writable.back();
@@ -313,12 +318,18 @@ void BlockWorker::make_durable(Request& request) {
 }
 
 void BlockWorker::succeed(Request& request) {
+  const auto took = std::chrono::steady_clock::now() - request.begun;
   switch (request.type) {
     case type_in:
       counters_.bytes_read.add(request.bytes);
+      request.lane->latencies->read.add(took);
       return answer(request, status_ok, request.bytes);
     case type_out:
       counters_.bytes_written.add(request.bytes);
+      request.lane->latencies->write.add(took);
+      break;
+    case type_flush:
+      request.lane->latencies->flush.add(took);
       break;
     case type_discard:
     case type_write_zeroes:

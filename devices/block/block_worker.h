@@ -16,6 +16,7 @@
 #include "devices/rate_limiter.h"
 #include "vmm/base/counter.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/latency_histogram.h"
 #include "vmm/base/log.h"
 #include "vmm/device/device.h"
 
@@ -51,17 +52,31 @@ struct BlockCounters {
   Counter bytes_written;
   Counter bytes_discarded;
   Counter flushes;
-  Counter errors;  // requests that were answered with an error
+  Counter errors;     // requests that were answered with an error
+  Counter throttled;  // times that a limit held requests up
+};
+
+// How long the requests of one queue took that succeeded.
+struct BlockLatencies {
+  LatencyHistogram read;
+  LatencyHistogram write;
+  LatencyHistogram flush;
 };
 
 // One thread of a disk, over one activation: serves some of its queues with an engine of its own. Requests
 // are answered in the order in which the host finishes them.
 class BlockWorker {
  public:
+  // What the worker counts, with the latencies of all queues of the disk.
+  struct Counts {
+    BlockCounters& all;
+    std::span<BlockLatencies> latencies;
+  };
+
   // All but the queues outlives the worker, which begins with those of the held requests that are its
   // queues'. Throws HostError; GuestError if these are not the requests that the device has.
   BlockWorker(BlockDisk& disk, std::unique_ptr<BlockEngine> engine, std::vector<virtio::ActiveQueue> queues,
-              std::span<const HeldRequest> held, virtio::DeviceEvents& events, BlockCounters& counters);
+              std::span<const HeldRequest> held, virtio::DeviceEvents& events, const Counts& counts);
   ~BlockWorker();
   BlockWorker(const BlockWorker&) = delete;
   BlockWorker& operator=(const BlockWorker&) = delete;

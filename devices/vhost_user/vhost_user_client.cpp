@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include <system_error>
 
 #include "vmm/base/errors.h"
+#include "vmm/base/unix_address.h"
 
 namespace hum {
 
@@ -40,14 +40,11 @@ constexpr std::uint64_t user_base = 1ull << 40;
 }
 
 Fd connect_to(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path)
-    fail("the path of a socket has 1 to " + std::to_string(sizeof address.sun_path - 1) + " bytes");
-  std::memcpy(address.sun_path, path.data(), path.size());
+  const auto address = UnixAddress::at(path);
+  if (!address) fail(UnixAddress::rule());
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) throw HostError(errno, "make a socket", "raise the limit of open files (ulimit -n)");
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  if (::connect(socket.get(), address->get(), address->size()) != 0) {
     if (errno == EAGAIN) fail("it has other clients waiting");
     fail("no connection", errno);
   }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/vsock/vsock_device.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "devices/config_space.h"
 #include "devices/vsock/vsock_wire.h"
+#include "vmm/base/open_file_limit.h"
 
 namespace hum {
 
@@ -95,12 +97,21 @@ constexpr OptionSpec vsock_options[] = {
      .choices = "4|8|16|32|64|128|256|512|1024"},
 };
 
+// Each has a descriptor, and all else that the process opens needs some, too.
+std::size_t most_connections() {
+  constexpr std::uint64_t reserve = 256;
+  const std::uint64_t limit = open_file_limit();
+  const std::uint64_t most = VsockSwitch::Settings{}.most_connections;
+  return limit > 2 * reserve ? std::min(most, limit - reserve) : std::min(most, limit / 2);
+}
+
 std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext&) {
   return std::make_unique<VsockDevice>(
       VsockDevice::Settings{.what = std::string(values.what()),
                             .path = values.text("socket"),
                             .queue_size = static_cast<std::uint16_t>(std::stoul(values.text("queue-size"))),
-                            .connections = {.cid = static_cast<std::uint32_t>(values.number("cid"))}});
+                            .connections = {.cid = static_cast<std::uint32_t>(values.number("cid")),
+                                            .most_connections = most_connections()}});
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "vmm/base/errors.h"
+#include "vmm/base/unix_address.h"
 
 namespace hum {
 namespace {
@@ -23,15 +23,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds rest{100};
-
-// Nothing if the path is too long for a socket.
-std::optional<sockaddr_un> address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) return {};
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
 
 Fd make_socket() {
   return Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -61,12 +52,8 @@ VsockListener::VsockListener(const std::string& key, const std::string& path,
     throw HostError(errno, "make a socket", "raise the limit of open files (ulimit -n)");
   if (!watch(listener_.get(), EPOLLIN, EPOLL_CTL_ADD) || !watch(timer_.fd(), EPOLLIN, EPOLL_CTL_ADD))
     throw HostError(errno, "watch a socket", "raise fs.epoll.max_user_watches");
-  const auto address = address_of(path);
-  if (!address)
-    throw ConfigError(
-        key, path, "the path of a socket has 1 to " + std::to_string(sizeof address->sun_path - 1) + " bytes",
-        "give a shorter one");
-  if (::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) {
+  const UnixAddress address = UnixAddress::of(key, path);
+  if (::bind(listener_.get(), address.get(), address.size()) != 0) {
     if (errno == EADDRINUSE)
       throw ConfigError(key, path, "there is something at this path",
                         "give another path, or remove what is there if no VM uses it any more");
@@ -98,11 +85,10 @@ bool VsockListener::watch(int fd, std::uint32_t events, int operation) const {
 }
 
 VsockListener::Connection VsockListener::connect(std::uint32_t port) const {
-  const auto address = address_of(path_ + "_" + std::to_string(port));
+  const auto address = UnixAddress::at(path_ + "_" + std::to_string(port));
   Fd socket = address ? make_socket() : Fd();
   if (!socket) return {};
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0)
-    return {.busy = errno == EAGAIN};
+  if (::connect(socket.get(), address->get(), address->size()) != 0) return {.busy = errno == EAGAIN};
   return {.fd = std::move(socket)};
 }
 

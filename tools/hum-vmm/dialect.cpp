@@ -155,6 +155,10 @@ ApiAnswer change_hinting(Microvm& vm, const ApiRequest& request, bool start) {
   return done();
 }
 
+void refuse_body(const ApiRequest& request) {
+  if (!request.body.empty()) throw Refused("GET request cannot have a body.");
+}
+
 ApiAnswer get(const Microvm& vm, std::string_view path) {
   if (path.empty())
     return with({{"app_name", "Firecracker"},
@@ -186,7 +190,10 @@ ApiAnswer change_state(Microvm& vm, const json& checked) {
 }
 
 ApiAnswer metadata(Microvm& vm, const ApiRequest& request) {
-  if (request.method == "GET") return {ok, vm.metadata().text()};
+  if (request.method == "GET") {
+    refuse_body(request);
+    return {ok, vm.metadata().text()};
+  }
   if (request.body.empty()) throw Refused("Empty " + request.method + " request.");
   switch (request.method == "PUT" ? vm.metadata().put(request.body) : vm.metadata().patch(request.body)) {
     case MetadataStore::Change::done:
@@ -247,7 +254,7 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
                                    "balloon/statistics",
                                    "balloon/hinting/status"};
   if (request.method == "GET" && std::find(readable.begin(), readable.end(), path) != readable.end()) {
-    if (!request.body.empty()) throw Refused("GET request cannot have a body.");
+    refuse_body(request);
     return get(vm, path);
   }
   if (request.method == "PUT" && path == "actions")
@@ -279,11 +286,9 @@ ApiAnswer answer(Microvm& vm, const ApiRequest& request) {
   } catch (const std::exception& error) {
     result = {bad_request, fault_body(error.what())};
   }
-  std::string method = request.method;
-  std::transform(method.begin(), method.end(), method.begin(),
-                 [](unsigned char each) { return static_cast<char>(std::tolower(each)); });
-  if (method == "get" || method == "put" || method == "patch")
-    vm.count_request(method, result.status >= bad_request);
+  if (request.path.starts_with('/'))
+    vm.requests().add(request.method, std::string_view(request.path).substr(1), result.status >= bad_request);
+  if (result.deprecated) vm.requests().add_deprecated();
   return result;
 }
 

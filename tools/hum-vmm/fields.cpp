@@ -86,19 +86,17 @@ json checked_value(const std::string& name, const Field& field, const json& valu
           !std::all_of(value.begin(), value.end(), [](const json& each) { return each.is_string(); }))
         refuse(name, value, "a list of texts");
       break;
+    case FieldType::texts_by_name:
+      if (!value.is_object() ||
+          !std::all_of(value.begin(), value.end(), [](const json& each) { return each.is_string(); }))
+        refuse(name, value, "an object whose values are texts");
+      break;
     case FieldType::limiter:
       return checked_fields(name, limiter_fields, value);
     case FieldType::bucket:
       return checked_fields(name, bucket_fields, value);
   }
   return value;
-}
-
-// A comma in a value is written twice.
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char each : text) result += each == ',' ? std::string(",,") : std::string(1, each);
-  return result;
 }
 
 // Either being 0 means: no limit.
@@ -161,6 +159,34 @@ json checked_fields(std::string_view what, std::span<const Field> table, const j
   return checked;
 }
 
+ConfigError in_fields(std::string_view what, std::span<const Field> table, const ConfigError& error) {
+  const std::size_t point = error.key().rfind('.');
+  if (point == std::string::npos) return error;
+  const std::string_view option = std::string_view(error.key()).substr(point + 1);
+  const auto renamed = [&](const std::string& field) -> ConfigError {
+    const std::string value = error.value().empty() ? "" : " '" + error.value() + "'";
+    const std::size_t problem = error.key().size() + value.size() + 2;  // behind ": "
+    return {std::string(what) + "." + field, error.value(), std::string(error.what()).substr(problem)};
+  };
+  for (const Field& row : table) {
+    const std::string name(row.name);
+    if (row.type == FieldType::limiter) {
+      for (const Field& bucket : limiter_fields)
+        if (option == std::string(row.key) + std::string(bucket.key))
+          return renamed(name + "." + std::string(bucket.name));
+    } else if (!row.key.empty() && row.key == option) {
+      return renamed(name);
+    }
+  }
+  return error;
+}
+
+std::string escaped_option(std::string_view value) {
+  std::string result;
+  for (const char each : value) result += each == ',' ? std::string(",,") : std::string(1, each);
+  return result;
+}
+
 bool has_deprecated(std::span<const Field> table, const json& checked) {
   return std::any_of(table.begin(), table.end(),
                      [&](const Field& row) { return row.deprecated && checked.contains(row.name); });
@@ -190,7 +216,7 @@ std::string option_text(std::span<const Field> table, const json& checked) {
     } else if (row.type == FieldType::bucket) {
       add(key, bucket_text(value));
     } else if (row.type == FieldType::text) {
-      add(key, escaped(value.get_ref<const std::string&>()));
+      add(key, escaped_option(value.get_ref<const std::string&>()));
     }
   }
   return text;

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "vmm/base/errors.h"
+
 namespace hum {
 
 enum class FieldType : std::uint8_t {
@@ -17,6 +19,7 @@ enum class FieldType : std::uint8_t {
   texts,    // a list
   limiter,  // {"bandwidth": BUCKET, "ops": BUCKET}, a BUCKET {"size", "refill_time", "one_time_burst"}
   bucket,
+  texts_by_name,  // an object
 };
 
 // One field of an object in the dialect, and the option of ours that it stands for. Such tables are read in
@@ -44,6 +47,13 @@ nlohmann::json checked_fields(std::string_view what, std::span<const Field> tabl
                               const nlohmann::json& value);
 
 bool has_deprecated(std::span<const Field> table, const nlohmann::json& checked);
+
+// An error of an option of ours, whose name is behind the key's last point, by the name of the field that
+// stands for it: "drives.path_on_host" for "disk0.path". As it is where no field does.
+ConfigError in_fields(std::string_view what, std::span<const Field> table, const ConfigError& error);
+
+// A value as it stands in option text: a comma is written twice.
+std::string escaped_option(std::string_view value);
 
 // What a checked object says in our words: "path=root.img,readonly=on".
 std::string option_text(std::span<const Field> table, const nlohmann::json& checked);

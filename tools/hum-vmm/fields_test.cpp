@@ -20,6 +20,7 @@ constexpr Field table[] = {
     {.name = "limiter", .type = FieldType::limiter, .key = "rx-"},
     {.name = "smt", .type = FieldType::boolean, .alias = "ht_enabled", .deprecated = true},
     {.name = "list", .type = FieldType::texts},
+    {.name = "labels", .type = FieldType::texts_by_name},
 };
 
 json checked(const std::string& text) {
@@ -44,6 +45,28 @@ std::string options(const std::string& text) {
 TEST_CASE("an object is what its fields say, without what is null") {
   CHECK(checked(R"({"name": "a", "count": null})") == json{{"name", "a"}});
   CHECK(checked(R"({"name": "a", "list": ["b", "c"]})") == json{{"name", "a"}, {"list", {"b", "c"}}});
+}
+
+TEST_CASE("texts by name are taken as they are, and nothing else among them") {
+  CHECK(checked(R"({"name": "a", "labels": {"x": "1", "": ""}})")["labels"] == json{{"x", "1"}, {"", ""}});
+  CHECK(checked(R"({"name": "a", "labels": {}})")["labels"] == json::object());
+  for (const char* const wrong : {R"({"x": 1})", R"({"x": null})", "[]", "\"x\"", R"(["x"])"})
+    CHECK(error_of(R"({"name": "a", "labels": )" + std::string(wrong) + "}").find("thing.labels '") == 0);
+}
+
+TEST_CASE("an option's error is told by the field that stands for it") {
+  const auto renamed = [](const std::string& key) {
+    const ConfigError error = in_fields("things", table, ConfigError(key, "val:ue", "bad: so", "fix it"));
+    CHECK(error.value() == "val:ue");
+    return std::string(error.what());
+  };
+  CHECK(renamed("thing0.path") == "things.name 'val:ue': bad: so; fix it");
+  CHECK(renamed("thing.rx-ops") == "things.limiter.ops 'val:ue': bad: so; fix it");
+  CHECK(renamed("thing.readonly") == "things.read_only 'val:ue': bad: so; fix it");
+  CHECK(renamed("thing.other") == "thing.other 'val:ue': bad: so; fix it");
+  CHECK(renamed("path") == "path 'val:ue': bad: so; fix it");
+  const ConfigError plain = in_fields("things", table, ConfigError("thing.cpus", "", "missing"));
+  CHECK(std::string(plain.what()) == "things.count: missing");
 }
 
 TEST_CASE("another spelling is taken for the field, but not beside it") {

@@ -1,24 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum-vmm/http_server.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -26,6 +34,7 @@
 #include "vmm/base/errors.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/unix_address.h"
 
 namespace hum {
 namespace {
@@ -37,38 +46,27 @@ using Error = boost::system::error_code;
 
 constexpr int backlog = 64;
 constexpr std::chrono::milliseconds accept_pause{100};
-
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path)
-    throw ConfigError("--api-sock", path, "not the path of a socket", "give one of 1 to 107 bytes");
-  std::memcpy(address.sun_path, path.data(), path.size());
-  return address;
-}
-
-const sockaddr* generic(const sockaddr_un& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
+constexpr std::chrono::milliseconds input_pause{5};      // until what a stream did not take is offered again
+constexpr std::chrono::milliseconds hang_up_pause{500};  // between looks for the end of who only listens
 
 // A socket that is left over from a process which was killed.
-bool is_abandoned(const std::string& path, const sockaddr_un& address) {
+bool is_abandoned(const std::string& path, const UnixAddress& address) {
   struct stat status{};
   if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode)) return false;
   const Fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  return ::connect(probe.get(), generic(address), sizeof address) != 0 && errno == ECONNREFUSED;
+  return ::connect(probe.get(), address.get(), address.size()) != 0 && errno == ECONNREFUSED;
 }
 
 Fd listen_at(const std::string& path) {
-  const sockaddr_un address = address_of(path);
+  const UnixAddress address = UnixAddress::of("--api-sock", path);
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) throw HostError(errno, "make the API's socket");
-  if (::bind(socket.get(), generic(address), sizeof address) != 0) {
+  if (::bind(socket.get(), address.get(), address.size()) != 0) {
     const bool again = errno == EADDRINUSE && is_abandoned(path, address) && ::unlink(path.c_str()) == 0;
     if (!again && errno == EADDRINUSE)
       throw ConfigError("--api-sock", path, "there is such a file",
                         "give another path, or remove it if no process uses it");
-    if (!again || ::bind(socket.get(), generic(address), sizeof address) != 0)
+    if (!again || ::bind(socket.get(), address.get(), address.size()) != 0)
       throw HostError(errno, "make the API's socket '" + path + "'",
                       "give --api-sock a path in a folder that can be written");
   }
@@ -81,11 +79,43 @@ http::response<http::string_body> response_of(const ApiAnswer& answer, unsigned 
   response.set(http::field::server, "Firecracker API");
   response.keep_alive(keep_alive);
   if (answer.deprecated) response.set("Deprecation", "true");
+  for (const auto& [name, value] : answer.headers) response.set(name, value);
   if (answer.status == static_cast<unsigned>(http::status::no_content)) return response;
-  response.set(http::field::content_type, "application/json");
+  response.set(http::field::content_type, answer.content_type);
   response.body() = answer.body;
   response.prepare_payload();
   return response;
+}
+
+// What a stream follows: its end is the connection's.
+http::response<http::empty_body> head_of(const ApiAnswer& answer) {
+  http::response<http::empty_body> response(static_cast<http::status>(answer.status), 11);
+  response.set(http::field::server, "Firecracker API");
+  for (const auto& [name, value] : answer.headers) response.set(name, value);
+  if (answer.status == static_cast<unsigned>(http::status::switching_protocols)) return response;
+  response.set(http::field::content_type, answer.content_type);
+  response.set(http::field::cache_control, "no-store");
+  response.keep_alive(false);
+  return response;
+}
+
+ApiRequest request_of(http::request<http::string_body>& request) {
+  const std::string_view target = request.target();
+  const std::size_t mark = std::min(target.find('?'), target.size());
+  const bool upgrades = http::token_list(request[http::field::connection]).exists("upgrade");
+  return {.method = std::string(request.method_string()),
+          .path = std::string(target.substr(0, mark)),
+          .body = std::move(request.body()),
+          .query = std::string(target.substr(std::min(mark + 1, target.size()))),
+          .accept = std::string(request[http::field::accept]),
+          .upgrade = upgrades ? std::string(request[http::field::upgrade]) : std::string(),
+          .last_event_id = std::string(request["Last-Event-ID"])};
+}
+
+// Whether the client has closed its socket, and not only ended its sending.
+bool has_hung_up(Local::socket& socket) {
+  pollfd entry{.fd = socket.native_handle(), .events = 0, .revents = 0};
+  return ::poll(&entry, 1, 0) == 1;
 }
 
 ApiAnswer no_http(const Error& error) {
@@ -109,6 +139,7 @@ struct HttpServer::Parts {
   ~Parts() {
     context.stop();
     thread.join();
+    for (StreamQueue* const each : queues) each->on_more({});
     // Not one that has taken its place.
     struct stat status{};
     if (::lstat(settings.path.c_str(), &status) == 0 && status.st_ino == inode)
@@ -117,12 +148,21 @@ struct HttpServer::Parts {
 
   asio::awaitable<void> accept();
   asio::awaitable<void> serve(Local::socket socket);
+  asio::awaitable<void> stream(Local::socket& socket, ApiAnswer answer, std::string_view first_input);
+  asio::awaitable<void> send_output(Local::socket& socket, ApiStream& stream, asio::steady_timer& timer);
+  asio::awaitable<void> take_input(Local::socket& socket, ApiStream& stream, std::string_view first);
+  void begin_answer();
+  void end_answer();
 
   Settings settings;
   Handler handler;
   Fd listener;
   ino_t inode = 0;
   std::size_t connections = 0;
+  std::set<StreamQueue*> queues;  // of the streams
+  std::mutex mutex;               // guards unsent
+  std::condition_variable sent;
+  std::size_t unsent = 0;       // answers on their way, and streams
   asio::io_context context{1};  // ends the connections with it
   Local::acceptor acceptor{context};
   std::thread thread;
@@ -141,11 +181,96 @@ asio::awaitable<void> HttpServer::Parts::accept() {
   }
 }
 
+void HttpServer::Parts::begin_answer() {
+  const std::lock_guard lock(mutex);
+  ++unsent;
+}
+
+void HttpServer::Parts::end_answer() {
+  const std::lock_guard lock(mutex);
+  --unsent;
+  sent.notify_all();
+}
+
+asio::awaitable<void> HttpServer::Parts::send_output(Local::socket& socket, ApiStream& stream,
+                                                     asio::steady_timer& timer) {
+  Error error;
+  auto redirected = asio::redirect_error(asio::use_awaitable, error);
+  for (;;) {
+    std::optional<std::string> text = stream.output().take();
+    if (!text) co_return;
+    if (text->empty()) {
+      timer.expires_after(settings.keep_alive);
+      co_await timer.async_wait(redirected);
+      if (error) continue;
+      text = stream.keep_alive();
+    }
+    co_await asio::async_write(socket, asio::buffer(*text), redirected);
+    if (error) co_return;
+  }
+}
+
+asio::awaitable<void> HttpServer::Parts::take_input(Local::socket& socket, ApiStream& stream,
+                                                    std::string_view first) {
+  Error error;
+  auto redirected = asio::redirect_error(asio::use_awaitable, error);
+  asio::steady_timer pause(context);
+  std::array<char, 4096> buffer{};
+  for (std::string_view input = first; !error;) {
+    while (!input.empty()) {
+      input.remove_prefix(stream.take_input(input));
+      if (input.empty()) break;
+      pause.expires_after(input_pause);
+      co_await pause.async_wait(redirected);
+    }
+    const std::size_t count = co_await socket.async_read_some(asio::buffer(buffer), redirected);
+    input = {buffer.data(), error ? 0 : count};
+  }
+  while (!has_hung_up(socket)) {
+    pause.expires_after(hang_up_pause);
+    co_await pause.async_wait(redirected);
+  }
+}
+
+asio::awaitable<void> HttpServer::Parts::stream(Local::socket& socket, ApiAnswer answer,
+                                                std::string_view first_input) {
+  using namespace asio::experimental::awaitable_operators;
+  Error error;
+  const auto head = head_of(answer);
+  http::serializer<false, http::empty_body> serializer(head);
+  co_await http::async_write_header(socket, serializer, asio::redirect_error(asio::use_awaitable, error));
+  if (error) co_return;
+  // Shared with what wakes it, which may come late.
+  const auto timer = std::make_shared<asio::steady_timer>(context);
+  struct Listening {
+    Listening(Parts& its_parts, StreamQueue& its_queue, const std::shared_ptr<asio::steady_timer>& its_timer)
+        : parts(its_parts), queue(its_queue) {
+      parts.queues.insert(&queue);
+      queue.on_more([&context = parts.context, its_timer] {
+        asio::post(context, [its_timer] { its_timer->cancel(); });
+      });
+    }
+    ~Listening() {
+      queue.on_more({});
+      parts.queues.erase(&queue);
+    }
+    Parts& parts;
+    StreamQueue& queue;
+  };
+  const Listening listening(*this, answer.stream->output(), timer);
+  co_await (send_output(socket, *answer.stream, *timer) || take_input(socket, *answer.stream, first_input));
+}
+
 asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
   struct Counted {
     explicit Counted(std::size_t& its_count) : count(++its_count) {}
     ~Counted() { --count; }
     std::size_t& count;
+  };
+  struct Unsent {
+    explicit Unsent(Parts& its_parts) : parts(its_parts) { parts.begin_answer(); }
+    ~Unsent() { parts.end_answer(); }
+    Parts& parts;
   };
   const Counted counted(connections);
   boost::beast::flat_buffer buffer;
@@ -157,6 +282,7 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
     http::request_parser<http::string_body> parser;
     parser.body_limit(settings.most_body_bytes);
     std::optional<ApiAnswer> answer;
+    std::optional<Unsent> unsent_answer;
     if (one_too_many) {
       answer = {503, fault_body("There are too many connections.")};
       goes_on = false;
@@ -173,16 +299,17 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
           (error && !is_wrong))
         co_return;
       goes_on = !is_wrong && parser.get().keep_alive();
-      if (is_wrong) {
-        answer = no_http(error);
-      } else {
-        auto& request = parser.get();
-        const std::string_view target = request.target();
-        answer = handler({std::string(request.method_string()),
-                          std::string(target.substr(0, target.find('?'))), std::move(request.body())});
-      }
+      unsent_answer.emplace(*this);
+      answer = is_wrong ? no_http(error) : handler(request_of(parser.get()));
     }
     if (!answer) co_return;
+    if (answer->stream && queues.size() >= settings.most_streams)
+      answer = {503, fault_body("There are too many streams.")};
+    if (answer->stream) {
+      const auto sent_already = buffer.data();
+      co_return co_await stream(socket, std::move(*answer),
+                                {static_cast<const char*>(sent_already.data()), sent_already.size()});
+    }
     const unsigned version = parser.is_header_done() ? parser.get().version() : 11;
     auto response = response_of(*answer, version, goes_on);
     co_await http::async_write(socket, response, redirected);
@@ -194,5 +321,10 @@ HttpServer::HttpServer(Settings settings, Handler handler)
     : parts_(std::make_unique<Parts>(std::move(settings), std::move(handler))) {}
 
 HttpServer::~HttpServer() = default;
+
+void HttpServer::finish(std::chrono::milliseconds patience) {
+  std::unique_lock lock(parts_->mutex);
+  parts_->sent.wait_for(lock, patience, [this] { return parts_->unsent == 0; });
+}
 
 }  // namespace hum

@@ -12,6 +12,7 @@
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/testing.h"
+#include "vmm/base/unix_address.h"
 
 namespace hum {
 namespace {
@@ -66,9 +67,34 @@ TEST_CASE("an answer without content says nothing of a length") {
   CHECK(client.call("GET", "/again")->body == "GET /again ");
 }
 
-TEST_CASE("a query is no part of the path") {
-  const World world;
-  CHECK(world.client().call("GET", "/version?x=1")->body == "GET /version ");
+TEST_CASE("a query is no part of the path, and some headers are handed on") {
+  const TemporaryFolder folder;
+  ApiRequest seen;
+  std::mutex mutex;
+  const HttpServer server({.path = folder / "api"}, [&](ApiRequest request) -> std::optional<ApiAnswer> {
+    const std::lock_guard lock(mutex);
+    seen = std::move(request);
+    return ApiAnswer{};
+  });
+  ApiClient client(folder / "api");
+  client.send(
+      "GET /version?x=1 HTTP/1.1\r\nAccept: text/plain\r\nConnection: keep-alive, Upgrade\r\n"
+      "Upgrade: some-thing\r\nLast-Event-ID: 7\r\n\r\n");
+  REQUIRE(client.answer());
+  {
+    const std::lock_guard lock(mutex);
+    CHECK(seen.path == "/version");
+    CHECK(seen.query == "x=1");
+    CHECK(seen.accept == "text/plain");
+    CHECK(seen.upgrade == "some-thing");
+    CHECK(seen.last_event_id == "7");
+  }
+  client.send("GET /? HTTP/1.1\r\nUpgrade: not-asked-for\r\n\r\n");
+  REQUIRE(client.answer());
+  const std::lock_guard lock(mutex);
+  CHECK(seen.path == "/");
+  CHECK(seen.query.empty());
+  CHECK(seen.upgrade.empty());
 }
 
 TEST_CASE("requests that were sent at once are answered in their order") {
@@ -191,10 +217,8 @@ TEST_CASE("the socket of a process that was killed is taken over, one that is se
   const auto serve = [&] { return HttpServer({.path = path}, echo); };
   {
     const Fd left(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
-    REQUIRE(::bind(left.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    const UnixAddress address = UnixAddress::of("path", path);
+    REQUIRE(::bind(left.get(), address.get(), address.size()) == 0);
   }
   {
     const HttpServer server({.path = path}, echo);

@@ -71,6 +71,11 @@ void Logger::write(LogLevel level, std::string_view text) {
     ++lost_;
 }
 
+Logger::Settings Logger::settings() const {
+  const std::lock_guard lock(mutex_);
+  return settings_;
+}
+
 std::uint64_t Logger::lost() const {
   const std::lock_guard lock(mutex_);
   return lost_ + (file_ ? file_->lost() : 0);

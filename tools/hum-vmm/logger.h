@@ -26,6 +26,7 @@ class Logger {
   // path: empty: where it goes already. Throws HostError.
   void configure(const std::string& path, const Settings& settings);
   void write(LogLevel level, std::string_view text);
+  Settings settings() const;
   std::uint64_t lost() const;
 
  private:

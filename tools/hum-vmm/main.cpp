@@ -6,9 +6,11 @@
 #include "tools/hum-vmm/arguments.h"
 #include "tools/hum-vmm/process.h"
 #include "tools/hum/standard_streams.h"
+#include "vmm/base/open_file_limit.h"
 
 int main(int argc, char** argv) {
   hum::open_standard_streams();
+  hum::raise_open_file_limit();
   std::optional<hum::VmmArguments> arguments;
   try {
     arguments = hum::parse_arguments({argv + 1, argv + argc});

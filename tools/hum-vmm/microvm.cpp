@@ -18,22 +18,11 @@ using nlohmann::json;
 constexpr std::chrono::seconds metrics_period{60};
 constexpr std::chrono::seconds retry_delay{2};  // from a pause that a device wanted to the next try
 
-// What the devices of a kind have done, summed up over their queues.
-json device_metrics(const std::vector<virtio::DeviceReport>& reports, std::string_view kind) {
-  json sums = json::object();
-  const auto add = [&](const std::string& name, std::uint64_t value) {
-    sums[name] = sums.value(name, std::uint64_t{0}) + value;
-  };
-  for (const virtio::DeviceReport& report : reports) {
-    if (!report.name.starts_with(kind)) continue;
-    for (const auto& own : report.counters) add(std::string(own.name), own.value);
-    for (const auto& queue : report.queues) {
-      add("requests", queue.requests);
-      add("queue_event_count", queue.notifications);
-      add("interrupts", queue.interrupts);
-    }
-  }
-  return sums;
+template <class Work>
+std::chrono::microseconds time_of(Work&& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
 }
 
 }  // namespace
@@ -49,7 +38,7 @@ Microvm::Microvm(Settings settings, EventLoop& loop, Logger& logger, std::functi
 Microvm::~Microvm() {
   for (const int fd : {metrics_timer_.fd(), retry_timer_.fd()}) loop_.unwatch(fd);
   if (vm_)
-    for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd()}) loop_.unwatch(fd);
+    for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd()}) loop_.unwatch(fd);
   if (input_thread_) input_thread_->call([this] { input_.reset(); });
 }
 
@@ -57,19 +46,22 @@ void Microvm::put(const Section& section, const json& checked) {
   if (&section == &sections::logger) {
     Logger::Settings settings;
     settings.most = log_level_from(checked.value("level", std::string("Info")));
-    settings.show_level = checked.value("show_level", false);
+    settings.show_level = checked.value("show_level", logger_.settings().show_level);
     logger_.configure(checked.value("log_path", std::string()), settings);
   } else if (&section == &sections::metrics) {
     if (metrics_)
       throw ConfigError("metrics.metrics_path", checked["metrics_path"].get<std::string>(),
                         "the metrics go to a file already", "name it once");
-    metrics_.emplace(checked["metrics_path"].get<std::string>());
+    json extra = json::object();
+    if (checked.value("emit_id", false)) extra["id"] = settings_.id;
+    if (checked.contains("properties")) extra["properties"] = checked["properties"];
+    metrics_.emplace(checked["metrics_path"].get<std::string>(), extra);
   }
   const bool is_serial = &section == &sections::serial;
   Fd output;
-  if (is_serial && checked.contains("serial_out_path") && !checked.contains("rate_limiter"))
+  if (is_serial && checked.contains("serial_out_path"))
     output = open_output(checked["serial_out_path"].get<std::string>());
-  config_.put(section, checked);  // refuses the limit
+  config_.put(section, checked);
   if (is_serial) serial_file_ = std::move(output);
 }
 
@@ -79,7 +71,11 @@ void Microvm::patch(const Section& section, const json& checked) {
       section.id_field.empty() ? "" : checked[std::string(section.id_field)].get<std::string>();
   const DeviceConfig device = known_device(section, id);
   const std::string changes = option_text(section.patch_fields, checked);
-  if (!changes.empty()) vm_->change(device.name, changes);
+  try {
+    if (!changes.empty()) vm_->change(device.name, changes);
+  } catch (const ConfigError& error) {
+    throw in_fields(section.path, section.patch_fields, error);
+  }
   config_.note_change(section, checked);
 }
 
@@ -122,7 +118,11 @@ void Microvm::on_detached() {
 }
 
 json Microvm::balloon_report() const {
-  return device_metrics(vm_->device_reports(), "balloon");
+  json rows = json::object();
+  for (const virtio::DeviceReport& each : vm_->device_reports())
+    if (each.own_name == sections::balloon.name)
+      for (const auto& row : each.counters) rows[std::string(row.name)] = row.value;
+  return rows;
 }
 
 void Microvm::start_hinting(bool acknowledge) {
@@ -135,7 +135,7 @@ void Microvm::stop_hinting() {
   vm_->request(sections::balloon.name, "stop-hinting");
 }
 
-void Microvm::open_console(Vm& vm) {
+void Microvm::open_standard_console(Vm& vm) {
   output_.emplace(vm.console(), serial_file_ ? serial_file_.get() : STDOUT_FILENO, vm.end_fd(),
                   ConsoleOutput::Slow::drop);
   const bool typed = ::isatty(STDIN_FILENO) != 0;
@@ -159,11 +159,15 @@ void Microvm::start() {
                        .imds_compat = mmds.value("imds_compat", false)});
     config.services.push_back(&*metadata_service_);
   }
-  vm_.emplace(
-      std::move(config), all_devices(),
-      Log([this](LogLevel level, std::string_view text) { logger_.write(level, text); }, LogLevel::debug));
   try {
-    open_console(*vm_);
+    vm_.emplace(
+        std::move(config), all_devices(),
+        Log([this](LogLevel level, std::string_view text) { logger_.write(level, text); }, LogLevel::debug));
+  } catch (const ConfigError& error) {
+    throw in_dialect(error);
+  }
+  try {
+    open_standard_console(*vm_);
     vm_->start();
   } catch (const std::exception&) {
     if (input_thread_) input_thread_->call([this] { input_.reset(); });
@@ -174,6 +178,9 @@ void Microvm::start() {
     throw;
   }
   state_ = State::running;
+  console_.emplace(vm_->console());
+  publish_state();
+  loop_.watch(vm_->device_errors_fd(), EventLoop::Interest::readable, [this] { on_device_errors(); });
   loop_.watch(vm_->end_fd(), EventLoop::Interest::readable, [this] { on_end(); });
   loop_.watch(vm_->pause_wanted_fd(), EventLoop::Interest::readable,
               [this] { guarded([this] { on_pause_wanted(); }); });
@@ -189,26 +196,53 @@ void Microvm::start() {
 
 void Microvm::pause() {
   if (state_ == State::paused) return;
-  if (vm_->pause()) state_ = State::paused;
+  bool paused = false;
+  pause_took_ = time_of([&] { paused = vm_->pause(); });
+  if (!paused) return;
+  state_ = State::paused;
+  publish_state();
 }
 
+// Of a pause that a device wanted it is the next try.
 void Microvm::resume() {
-  if (state_ == State::running) return;
-  vm_->resume();
+  if (state() == State::running) return;
+  loop_.unwatch(retry_timer_.fd());
+  resume_took_ = time_of([this] { vm_->resume(); });
   state_ = State::running;
+  device_pause_.clear();
+  publish_state();
 }
 
 // A client's own pause stays.
 void Microvm::on_pause_wanted() {
-  logger_.write(LogLevel::error, vm_->take_pause_reason() + "; the VM is paused until it succeeds");
+  std::string reason = vm_->take_pause_reason();
+  if (reason.empty()) return;
+  logger_.write(LogLevel::error, reason + "; the VM is paused until it succeeds");
   if (state_ == State::paused || !vm_->pause()) return;
+  device_pause_ = std::move(reason);
+  publish_state();
   retry_timer_.set(retry_delay);
   loop_.watch(retry_timer_.fd(), EventLoop::Interest::readable, [this] {
     loop_.unwatch(retry_timer_.fd());
     guarded([this] {
-      if (state_ == State::running && vm_->pause()) vm_->resume();
+      if (state_ == State::running && vm_->pause()) resume();
     });
   });
+}
+
+void Microvm::publish_state() {
+  json data = {{"state", state() == State::paused ? "paused" : "running"}};
+  if (state_ == State::paused) data["paused_by"] = "client";
+  if (state_ == State::running && !device_pause_.empty()) {
+    data["paused_by"] = "device";
+    data["reason"] = device_pause_;
+  }
+  events_.publish("state", data);
+}
+
+void Microvm::on_device_errors() {
+  for (const DeviceError& each : vm_->take_device_errors())
+    events_.publish("device-error", {{"device", each.device}, {"reason", each.reason}});
 }
 
 // For what nobody has asked for: an error is the VM's end, and not the loop's.
@@ -227,29 +261,31 @@ void Microvm::press_power_button() {
 
 void Microvm::flush_metrics() {
   if (!metrics_) return;
-  using namespace std::chrono;
-  json line = {
-      {"utc_timestamp_ms", duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count()},
-      {"logger", {{"missed_log_count", logger_.lost()}, {"missed_metrics_count", metrics_->lost()}}}};
-  for (const auto& [method, count] : requests_) {
-    const std::string name = method + "_api_requests";
-    line[name] = {{"count", count.count}, {"fails", count.fails}};
-  }
-  const std::vector<virtio::DeviceReport> reports =
-      vm_ ? vm_->device_reports() : std::vector<virtio::DeviceReport>();
-  for (const auto& [name, kind] : {std::pair("block", "disk"),
-                                   {"net", "net"},
-                                   {"entropy", "rng"},
-                                   {"vsock", "vsock"},
-                                   {"balloon", "balloon"}})
-    line[name] = device_metrics(reports, kind);
-  metrics_->write(line.dump());
+  MetricsSources sources{.requests = requests_,
+                         .lost_log_lines = logger_.lost(),
+                         .record = report(),
+                         .console = console_traffic(),
+                         .pause_took = pause_took_,
+                         .resume_took = resume_took_};
+  for (const auto& [section, prefix] :
+       {std::pair(&sections::drives, "block_"), {&sections::network_interfaces, "net_"}})
+    for (const json& each : config_.get(*section)) {
+      const auto id = each[std::string(section->id_field)].get<std::string>();
+      sources.names[config_.device(*section, id)->name] = prefix + id;
+    }
+  metrics_->write(sources);
 }
 
-void Microvm::count_request(const std::string& method, bool failed) {
-  Requests& requests = requests_[method];
-  ++requests.count;
-  requests.fails += failed ? 1 : 0;
+EndRecord Microvm::report() const {
+  return vm_ ? vm_->record() : EndRecord();
+}
+
+ConsoleHub::Traffic Microvm::console_traffic() const {
+  return vm_ ? vm_->console().traffic() : ConsoleHub::Traffic();
+}
+
+std::vector<DeviceOptions> Microvm::device_options() const {
+  return vm_ ? vm_->device_options() : std::vector<DeviceOptions>();
 }
 
 void Microvm::end(EndCause cause, const std::string& detail) {
@@ -257,9 +293,15 @@ void Microvm::end(EndCause cause, const std::string& detail) {
 }
 
 void Microvm::on_end() {
-  for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), retry_timer_.fd()}) loop_.unwatch(fd);
+  for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd(), retry_timer_.fd()})
+    loop_.unwatch(fd);
   if (hotplug()) loop_.unwatch(vm_->detached_fd());
   record_ = &vm_->wait();
+  on_device_errors();
+  if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());
+  events_.publish("end", json::parse(record_->to_json()));
+  events_.end();
+  console_->end();
   flush_metrics();
   ended_();
 }

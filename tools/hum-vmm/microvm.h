@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -11,9 +12,13 @@
 
 #include "devices/mmds/metadata_service.h"
 #include "devices/mmds/metadata_store.h"
-#include "tools/hum-vmm/line_file.h"
+#include "tools/hum-vmm/api_stream.h"
+#include "tools/hum-vmm/console_service.h"
+#include "tools/hum-vmm/event_feed.h"
 #include "tools/hum-vmm/logger.h"
+#include "tools/hum-vmm/metrics.h"
 #include "tools/hum-vmm/microvm_config.h"
+#include "tools/hum-vmm/request_counts.h"
 #include "tools/hum/stdio_console.h"
 #include "tools/hum/terminal.h"
 #include "vmm/base/event_loop.h"
@@ -41,7 +46,10 @@ class Microvm {
   Microvm& operator=(const Microvm&) = delete;
 
   const std::string& id() const { return settings_.id; }
-  State state() const { return state_; }
+  // Paused is also a VM that stands still because a device wants it.
+  State state() const { return device_pause_.empty() ? state_ : State::paused; }
+  // What a device waits for that wants the VM to be paused; empty: none does.
+  const std::string& device_pause() const { return device_pause_; }
   const MicrovmConfig& config() const { return config_; }
   // What the guest is told by its interfaces with the metadata service; may change at any time.
   MetadataStore& metadata() { return metadata_; }
@@ -77,12 +85,23 @@ class Microvm {
   // The record of a VM that has ended; null: none has.
   const EndRecord* record() const { return record_; }
 
-  // For the metrics.
-  void count_request(const std::string& method, bool failed);
+  RequestCounts& requests() { return requests_; }
+
+  // What the VM has done so far; of one that was not started nothing.
+  EndRecord report() const;
+  ConsoleHub::Traffic console_traffic() const;
+  std::vector<DeviceOptions> device_options() const;
+  // Changes a device of a VM that runs, in the words of its own options. Throws ConfigError, HostError.
+  void change_device(const std::string& name, const std::string& options) { vm_->change(name, options); }
+  EventFeed& events() { return events_; }
+  // Of a VM that was started. Null: another client writes. Throws HostError.
+  std::shared_ptr<ApiStream> open_console(bool writes) { return console_->open(writes); }
 
  private:
   DeviceConfig known_device(const Section& section, const std::string& id) const;
-  void open_console(Vm& vm);
+  void open_standard_console(Vm& vm);
+  void publish_state();
+  void on_device_errors();
   void on_end();
   void on_pause_wanted();
   void on_detached();
@@ -93,18 +112,19 @@ class Microvm {
   Logger& logger_;
   std::function<void()> ended_;
   MicrovmConfig config_;
-  State state_ = State::not_started;
-  std::optional<LineFile> metrics_;
-  struct Requests {
-    std::uint64_t count = 0;
-    std::uint64_t fails = 0;
-  };
-  std::map<std::string, Requests> requests_;  // by method
+  State state_ = State::not_started;  // as clients want it
+  std::string device_pause_;
+  EventFeed events_;
+  std::optional<MetricsFile> metrics_;
+  RequestCounts requests_;
+  std::optional<std::chrono::microseconds> pause_took_;
+  std::optional<std::chrono::microseconds> resume_took_;
   MetadataStore metadata_;
   std::optional<MetadataService> metadata_service_;
   Timer metrics_timer_;
   Timer retry_timer_;
   std::optional<Vm> vm_;
+  std::optional<ConsoleService> console_;
   const EndRecord* record_ = nullptr;
   Fd serial_file_;
   std::optional<RawTerminal> terminal_;

@@ -44,6 +44,7 @@ std::string_view kind_of(const Section& section, const json& element) {
   if (&section == &sections::network_interfaces) return "net";
   if (&section == &sections::vsock) return "vsock";
   if (section.name == sections::balloon.name) return "balloon";
+  if (&section == &sections::serial) return "serial";
   return "rng";
 }
 
@@ -65,8 +66,13 @@ std::string name_of(const Section& section, const json& element) {
 // Errors of the device's own options come at once, and not at the start.
 void check_options(const Section& section, const json& element) {
   for (const DeviceKind* kind : all_devices())
-    if (kind->name == kind_of(section, element))
-      OptionValues::parse(section.path, kind->options, options_of(section, element));
+    if (kind->name == kind_of(section, element)) {
+      try {
+        OptionValues::parse(section.path, kind->options, options_of(section, element));
+      } catch (const ConfigError& error) {
+        throw in_fields(section.path, section.fields, error);
+      }
+    }
 }
 
 void check_file(const std::string& path, int access) {
@@ -113,8 +119,6 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     next.update(checked);
     return patch(section, next);
   }
-  if ((&section == &sections::entropy || &section == &sections::serial) && checked.contains("rate_limiter"))
-    throw ConfigError(std::string(section.path) + ".rate_limiter", "", "is not supported", "leave it out");
   if (section.id_field.empty()) {
     if (&section == &sections::vsock || &section == &sections::balloon) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
@@ -253,6 +257,9 @@ VmConfig MicrovmConfig::vm_config() const {
   config.boot.initrd_path = text_of(source, "initrd_path");
   config.boot.command_line = command_line();
   config.devices = standard_devices();
+  if (const json& serial = get(sections::serial); !serial.is_null())
+    for (DeviceConfig& each : config.devices)
+      if (each.kind == "serial") each = device_of(sections::serial, serial);
   for (const Section* section : {&sections::drives, &sections::network_interfaces})
     for (const json& each : get(*section)) config.devices.push_back(device_of(*section, each));
   for (const Section* section : {&sections::vsock, &sections::balloon, &sections::entropy})
@@ -289,6 +296,19 @@ void MicrovmConfig::remove(std::string_view device_name) {
   for (const Section* section : {&sections::drives, &sections::network_interfaces})
     std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
                   [&](const json& each) { return name_of(*section, each) == device_name; });
+}
+
+ConfigError in_dialect(const ConfigError& error) {
+  const std::string kind = error.key().substr(0, error.key().find('.'));
+  if (kind == "vhost-user-disk") return in_fields(sections::drives.path, vhost_user_drive_fields(), error);
+  for (const auto& [name, section] : {std::pair("disk", &sections::drives),
+                                      {"net", &sections::network_interfaces},
+                                      {"vsock", &sections::vsock},
+                                      {"rng", &sections::entropy},
+                                      {"balloon", &sections::balloon},
+                                      {"serial", &sections::serial}})
+    if (kind == name) return in_fields(section->path, section->fields, error);
+  return error;
 }
 
 }  // namespace hum

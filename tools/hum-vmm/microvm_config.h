@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "tools/hum-vmm/sections.h"
+#include "vmm/base/errors.h"
 #include "vmm/machine/vm_config.h"
 
 namespace hum {
@@ -51,5 +52,8 @@ class MicrovmConfig {
   Transport transport_;
   std::unique_ptr<nlohmann::json> document_;
 };
+
+// An error of a device's own option, by the field that stands for it.
+ConfigError in_dialect(const ConfigError& error);
 
 }  // namespace hum

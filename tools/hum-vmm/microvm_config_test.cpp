@@ -98,9 +98,31 @@ TEST_CASE("what a machine cannot have is refused by name") {
   for (const int count : {1, 4})
     CHECK(world.error_of(sections::machine_config,
                          {{"vcpu_count", count}, {"mem_size_mib", 64}, {"smt", true}}) == "");
-  CHECK(has(world.error_of(sections::entropy, {{"rate_limiter", json::object()}}), "entropy.rate_limiter"));
-  CHECK(has(world.error_of(sections::serial, {{"rate_limiter", {{"size", 1}, {"refill_time", 1}}}}),
-            "serial.rate_limiter"));
+}
+
+TEST_CASE("limits of random numbers and of the serial port's output become those of the devices") {
+  World world;
+  world.put_kernel();
+  world.put(sections::entropy, {{"rate_limiter",
+                                 {{"bandwidth", {{"size", 5}, {"refill_time", 10}, {"one_time_burst", 7}}},
+                                  {"ops", {{"size", 0}, {"refill_time", 10}}}}}});
+  world.put(sections::serial, {{"rate_limiter", {{"size", 100}, {"refill_time", 20}}}});
+  CHECK(world.devices() ==
+        std::vector<std::string>{"serial bandwidth=100/20", "rng bandwidth=5/10+7,ops=off"});
+}
+
+TEST_CASE("an error of a device's own option is told by the dialect's field") {
+  const auto renamed = [](const char* key) { return in_dialect(ConfigError(key, "", "bad")).key(); };
+  CHECK(renamed("disk.path") == "drives.path_on_host");
+  CHECK(renamed("vhost-user-disk.socket") == "drives.socket");
+  CHECK(renamed("net.tap") == "network-interfaces.host_dev_name");
+  CHECK(renamed("net.rx-ops") == "network-interfaces.rx_rate_limiter.ops");
+  CHECK(renamed("vsock.socket") == "vsock.uds_path");
+  CHECK(renamed("disk.iothreads") == "disk.iothreads");
+  CHECK(renamed("memory") == "memory");
+  World world;
+  CHECK(has(world.error_of(sections::vsock, {{"guest_cid", UINT32_MAX}, {"uds_path", "x"}}),
+            "vsock.guest_cid"));
 }
 
 TEST_CASE("a VM needs a kernel that can be opened") {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <iterator>
@@ -15,11 +16,14 @@
 #include "tools/hum-vmm/dialect.h"
 #include "tools/hum-vmm/http_server.h"
 #include "tools/hum-vmm/microvm.h"
+#include "tools/hum-vmm/own_paths.h"
 #include "tools/hum/exit_codes.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
 namespace {
+
+constexpr std::chrono::seconds stream_patience{1};  // for clients that have not read all at the end
 
 sigset_t ending_signals() {
   sigset_t set;
@@ -97,7 +101,9 @@ int run_vmm(const VmmArguments& arguments) {
                 .transport = arguments.pci ? Transport::pci : Transport::mmio,
                 .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes)},
                loop, logger, [&loop] { loop.stop(); });
-    ApiGate gate(loop, [&vm](const ApiRequest& request) { return answer(vm, request); });
+    ApiGate gate(loop, [&vm](const ApiRequest& request) {
+      return is_own_path(request.path) ? answer_own(vm, request) : answer(vm, request);
+    });
     std::optional<HttpServer> server;
     if (!arguments.no_api)
       server.emplace(
@@ -122,6 +128,8 @@ int run_vmm(const VmmArguments& arguments) {
       tell_end(logger, *vm.record());
       code = code_of(*vm.record());
     }
+    gate.close();
+    if (server) server->finish(stream_patience);
   }
   if (ending_signal == SIGHUP) return vmm_exit_hangup;
   if (ending_signal != 0) die_of(ending_signal);

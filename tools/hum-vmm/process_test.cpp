@@ -140,15 +140,57 @@ TEST_CASE("nobody who does not read the guest's output holds up the VM, its clie
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 156});
 }
 
-TEST_CASE("a refused PUT of the serial port leaves no file behind") {
+TEST_CASE("a serial port's limit drops what is over it, and the metrics tell how much") {
+  if (no_kvm()) return;
+  const testing::TemporaryFolder folder;
+  {
+    VmmProcess process(HUM_VMM_PROGRAM);
+    ApiClient client = process.client();
+    CHECK(status_of(client, "PUT", "/metrics", {{"metrics_path", folder / "metrics"}}) == 204);
+    CHECK(status_of(client, "PUT", "/serial",
+                    {{"serial_out_path", folder / "serial"},
+                     {"rate_limiter", {{"size", 4}, {"refill_time", 3'600'000}}}}) == 204);
+    start(client, "exit_code", "exit=7");
+    CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 7});
+  }
+  CHECK(content_of(folder / "serial") == "exit");
+  CHECK(json::parse(content_of(folder / "metrics"))["uart"]["rate_limiter_dropped_bytes"] == 4);
+}
+
+TEST_CASE("a second PUT of the logger leaves what it does not name, and the level is the usual one again") {
+  const testing::TemporaryFolder folder;
+  VmmProcess process(HUM_VMM_PROGRAM, {"--show-level"});
+  ApiClient client = process.client();
+  const std::string log = folder / "log";
+  CHECK(status_of(client, "PUT", "/logger", {{"log_path", log}, {"level", "Off"}}) == 204);
+  CHECK(status_of(client, "PUT", "/logger", json::object()) == 204);
+  CHECK(status_of(client, "PUT", "/boot-source", boot_source("hang", "method=busy")) == 204);
+  if (no_kvm()) return;
+  CHECK(status_of(client, "PUT", "/actions", {{"action_type", "InstanceStart"}}) == 204);
+  process.signal(SIGHUP);
+  process.wait();
+  CHECK(content_of(log).find(":ERROR] the VM has ended") != std::string::npos);
+}
+
+TEST_CASE("an error of a device's option names the field of the request") {
   VmmProcess process(HUM_VMM_PROGRAM);
   ApiClient client = process.client();
-  const std::string file = process.folder() / "serial";
-  CHECK(
-      fault_of(client, "PUT", "/serial",
-               json{{"serial_out_path", file}, {"rate_limiter", {{"size", 1}, {"refill_time", 1}}}}.dump()) !=
-      "");
-  CHECK_FALSE(std::filesystem::exists(file));
+  const std::string file = process.folder() / "disk";
+  std::ofstream(file) << "x";
+  if (no_kvm()) return;
+  CHECK(status_of(client, "PUT", "/drives/a",
+                  {{"drive_id", "a"}, {"path_on_host", file}, {"is_root_device", false}}) == 204);
+  CHECK(status_of(client, "PUT", "/vsock", {{"guest_cid", 3}, {"uds_path", std::string(200, 'x')}}) == 204);
+  CHECK(status_of(client, "PUT", "/boot-source", boot_source("hang", "method=busy")) == 204);
+  CHECK(fault_of(client, "PUT", "/actions", R"({"action_type": "InstanceStart"})")
+            .find("vsock.uds_path 'xxx") == 0);
+}
+
+TEST_CASE("no GET takes a body") {
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  for (const char* const path : {"/", "/version", "/vm/config", "/machine-config", "/mmds"})
+    CHECK(fault_of(client, "GET", path, "{}") == "GET request cannot have a body.");
 }
 
 TEST_CASE("a start that fails leaves a process that can be told better") {
@@ -395,7 +437,11 @@ TEST_CASE("metrics and log go to fifos that nobody reads, and the VM does not wa
   const ssize_t count = ::read(reader.get(), text.data(), text.size());
   REQUIRE(count > 0);
   text.resize(static_cast<std::size_t>(count));
-  CHECK(json::parse(text.substr(0, text.find('\n')))["put_api_requests"]["count"] == 6);
+  const json first = json::parse(text.substr(0, text.find('\n')));
+  CHECK(first["put_api_requests"]["logger_count"] == 1);
+  CHECK(first["put_api_requests"]["metrics_count"] == 2);
+  CHECK(first["put_api_requests"]["metrics_fails"] == 1);
+  CHECK(first["put_api_requests"]["actions_count"] == 1);
   CHECK(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
   // The rest of the line that found half the room it needs, and one that tells of the lost ones.
   text.assign(1 << 20, '\0');

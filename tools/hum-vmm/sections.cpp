@@ -74,7 +74,7 @@ constexpr Field entropy_fields[] = {{.name = "rate_limiter", .type = limiter}};
 
 constexpr Field serial_fields[] = {
     {.name = "serial_out_path"},
-    {.name = "rate_limiter", .type = bucket},
+    {.name = "rate_limiter", .type = bucket, .key = "bandwidth"},
 };
 
 constexpr Field logger_fields[] = {
@@ -89,7 +89,11 @@ constexpr Field logger_fields[] = {
     {.name = "module"},
 };
 
-constexpr Field metrics_fields[] = {{.name = "metrics_path", .required = true}};
+constexpr Field metrics_fields[] = {
+    {.name = "metrics_path", .required = true},
+    {.name = "emit_id", .type = boolean},
+    {.name = "properties", .type = texts_by_name},
+};
 
 constexpr Field mmds_config_fields[] = {
     {.name = "network_interfaces", .type = texts},

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -14,12 +13,14 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "tools/hum-vmm/http_server.h"
 #include "tools/hum/test/child.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/temporary_folder.h"
+#include "vmm/base/unix_address.h"
 
 // For tests only.
 namespace hum::testing {
@@ -30,10 +31,8 @@ inline constexpr std::chrono::seconds api_patience{30};
 class ApiClient {
  public:
   explicit ApiClient(const std::string& path) : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
-    connected_ = ::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    const auto address = UnixAddress::at(path);
+    connected_ = address && ::connect(socket_.get(), address->get(), address->size()) == 0;
   }
 
   bool connected() const { return connected_; }
@@ -73,6 +72,16 @@ class ApiClient {
                                 const std::string& body = {}) {
     send(method, path, body);
     return answer();
+  }
+
+  // What comes of a stream up to and with that text; all that came if it does not come.
+  std::string stream_until(std::string_view text) {
+    std::size_t at = 0;
+    while ((at = received_.find(text)) == std::string::npos)
+      if (!receive()) return std::exchange(received_, {});
+    std::string all = received_.substr(0, at + text.size());
+    received_.erase(0, all.size());
+    return all;
   }
 
   // Whether the other side closes the connection and nothing more comes.

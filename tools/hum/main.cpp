@@ -18,6 +18,7 @@
 #include "tools/hum/test/test_command.h"
 #include "tools/hum/usage.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/open_file_limit.h"
 
 namespace {
 
@@ -75,6 +76,7 @@ int dispatch(std::vector<std::string> arguments) {
 
 int main(int argc, char** argv) {
   hum::open_standard_streams();
+  hum::raise_open_file_limit();
   try {
     return dispatch({argv + 1, argv + argc});
   } catch (const std::exception& error) {

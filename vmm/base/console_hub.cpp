@@ -35,6 +35,7 @@ ConsoleHub::Subscription ConsoleHub::subscribe(Reader reader, bool replay) {
 
 void ConsoleHub::write(std::span<const std::byte> output) {
   const std::lock_guard lock(mutex_);
+  output_.add(output.size());
   for (const Reader& reader : readers_) reader(output);
   for (const std::byte byte : output.last(std::min(output.size(), capacity_))) {
     if (ring_.size() < capacity_) {
@@ -62,6 +63,7 @@ std::size_t ConsoleHub::take_input(std::span<std::byte> to) {
   const std::size_t count = std::min(to.size(), input_.size());
   std::copy_n(input_.begin(), count, to.begin());
   input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(count));
+  input_taken_.add(count);
   return count;
 }
 

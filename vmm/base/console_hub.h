@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/base/counter.h"
 #include "vmm/base/state.h"
 
 namespace hum {
@@ -54,6 +55,16 @@ class ConsoleHub {
   // function ends it (no call is under way after that).
   void on_input(InputReady ready);
 
+  // Bytes that have passed since the hub was made.
+  struct Traffic {
+    std::uint64_t output = 0;
+    std::uint64_t input = 0;    // that the device has taken
+    std::uint64_t dropped = 0;  // output that went nowhere
+  };
+  Traffic traffic() const { return {output_.get(), input_taken_.get(), dropped_.get()}; }
+  // The guest has written something that its device did not pass on, being over its limit. One device.
+  void drop(std::size_t bytes) { dropped_.add(bytes); }
+
   // The input that the device has not yet taken. While no device runs.
   void fields(StateVisitor& visitor);
 
@@ -68,6 +79,9 @@ class ConsoleHub {
   std::vector<std::byte> ring_;  // grows up to capacity_, then wraps at start_
   std::size_t start_ = 0;
   std::list<Reader> readers_;
+  Counter output_;       // counted with mutex_ held
+  Counter input_taken_;  // counted with input_mutex_ held
+  Counter dropped_;
   std::mutex input_mutex_;  // guards input_
   std::vector<std::byte> input_;
   std::mutex input_ready_mutex_;  // guards input_ready_; held while it is called

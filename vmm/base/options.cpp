@@ -246,6 +246,18 @@ void OptionValues::set(std::string_view key, std::string_view text) {
   values_.insert_or_assign(std::string(key), parse_option(what_ + "." + std::string(key), *spec, text));
 }
 
+std::optional<std::string> OptionValues::written(std::string_view key) const {
+  const auto found = values_.find(key);
+  if (found == values_.end()) return {};
+  if (const auto* text = std::get_if<std::string>(&found->second)) return *text;
+  if (const auto* number = std::get_if<std::uint64_t>(&found->second)) return std::to_string(*number);
+  if (const auto* flag = std::get_if<bool>(&found->second)) return *flag ? "on" : "off";
+  const auto& limit = std::get<TokenBucketLimit>(found->second);
+  if (limit.size == 0) return "off";
+  return std::to_string(limit.size) + "/" + std::to_string(limit.refill_milliseconds) +
+         (limit.one_time_burst == 0 ? "" : "+" + std::to_string(limit.one_time_burst));
+}
+
 const std::string& OptionValues::text(std::string_view key) const {
   return value_of<std::string>(values_, key);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -61,6 +62,9 @@ class OptionValues {
   const TokenBucketLimit& limit(std::string_view key) const;
 
   std::string_view what() const { return what_; }
+  std::span<const OptionSpec> table() const { return table_; }
+  // A value as text that set takes; of a key without one: nothing.
+  std::optional<std::string> written(std::string_view key) const;
 
  private:
   OptionValues(std::string_view what, std::span<const OptionSpec> table) : what_(what), table_(table) {}

@@ -206,6 +206,25 @@ TEST_CASE("set replaces a value with the checks of parse") {
   CHECK_FALSE(values.has("queues"));
 }
 
+TEST_CASE("a value is written as text that is taken again") {
+  static constexpr OptionSpec rows[] = {
+      {.key = "path", .help = ""},
+      {.key = "count", .type = OptionType::integer, .help = ""},
+      {.key = "fast", .type = OptionType::boolean, .help = ""},
+      {.key = "ops", .type = OptionType::limit, .help = ""},
+      {.key = "none", .help = ""},
+  };
+  for (const char* const limit : {"off", "1048576/1000", "7/20+9"}) {
+    OptionValues values = OptionValues::parse("thing", rows, "path=a,,b,count=12,fast=off");
+    values.set("ops", limit);
+    CHECK(values.written("path") == "a,b");
+    CHECK(values.written("count") == "12");
+    CHECK(values.written("fast") == "off");
+    CHECK(values.written("ops") == limit);
+    CHECK_FALSE(values.written("none"));
+  }
+}
+
 TEST_CASE("asking for a value that is not there, or as another type, is a logic error") {
   const OptionValues values = parse("a.img");
   CHECK_THROWS_AS(values.number("queues"), std::logic_error);

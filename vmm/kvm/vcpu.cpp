@@ -248,7 +248,7 @@ void Vcpu::deliver_collected(AddressDecoder& ports) {
     const kvm_coalesced_mmio& write = ring_->coalesced_mmio[at];
     const std::size_t size = std::min<std::size_t>(write.len, sizeof write.data);
     ports.write(write.phys_addr, std::span(reinterpret_cast<const std::byte*>(write.data), size));
-    ++collected_writes_;
+    collected_writes_.add();
     at = (at + 1) % ring_entries;
   }
 }

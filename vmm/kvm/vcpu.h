@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/counter.h"
 #include "vmm/bus/address_decoder.h"
 #include "vmm/kvm/abi.h"
 #include "vmm/kvm/cpu_registers.h"
@@ -67,12 +68,13 @@ class Vcpu {
   // After run: what happened in words, for internal errors; the registers, unless KVM refuses them.
   const std::string& detail() const { return detail_; }
   std::optional<CpuRegisters> registers() const;
-  std::uint64_t exits(Exit exit) const { return exits_[static_cast<std::size_t>(exit)]; }
+  // Any thread.
+  std::uint64_t exits(Exit exit) const { return exits_[static_cast<std::size_t>(exit)].get(); }
   // Writes passed on that did not exit by themselves (WriteCollector).
-  std::uint64_t collected_writes() const { return collected_writes_; }
+  std::uint64_t collected_writes() const { return collected_writes_.get(); }
 
  private:
-  void count(Exit exit) { ++exits_[static_cast<std::size_t>(exit)]; }
+  void count(Exit exit) { exits_[static_cast<std::size_t>(exit)].add(); }
   void deliver_collected(AddressDecoder& ports);
   void serve_port(AddressDecoder& ports);
   void serve_mmio(AddressDecoder& mmio);
@@ -93,8 +95,8 @@ class Vcpu {
   std::mutex thread_mutex_;  // guards the two below; held while the thread is signalled, so that it is there
   pthread_t thread_ = {};
   bool running_ = false;
-  std::array<std::uint64_t, exit_names.size()> exits_{};
-  std::uint64_t collected_writes_ = 0;
+  std::array<Counter, exit_names.size()> exits_;
+  Counter collected_writes_;
   std::string detail_;
 };
 

@@ -56,6 +56,19 @@ std::string EndLatch::take_pause_reason() {
   return std::exchange(pause_reason_, {});
 }
 
+void EndLatch::device_broke(std::string_view device, std::string_view reason) {
+  const std::lock_guard lock(mutex_);
+  if (device_errors_.size() == most_device_errors) return;
+  device_errors_.push_back({std::string(device), std::string(reason)});
+  device_errors_told_.signal();
+}
+
+std::vector<DeviceError> EndLatch::take_device_errors() {
+  const std::lock_guard lock(mutex_);
+  device_errors_told_.drain();
+  return std::exchange(device_errors_, {});
+}
+
 EndLatch::End EndLatch::get() const {
   const std::lock_guard lock(mutex_);
   return end_;

@@ -7,16 +7,18 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "vmm/base/fd.h"
 #include "vmm/device/device.h"
+#include "vmm/machine/device_facts.h"
 #include "vmm/machine/end_record.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace hum {
 
 // The one place where a VM's end is decided: the first of all requests counts; and where wishes for a pause
-// wait for the VM's owner. Any thread.
+// and what devices have suffered wait for the VM's owner. Any thread.
 class EndLatch final : public MachineControl {
  public:
   struct End {
@@ -46,16 +48,25 @@ class EndLatch final : public MachineControl {
   int pause_wanted_fd() const { return pause_wanted_.fd(); }
   std::string take_pause_reason();
 
+  // A guest that breaks its devices again and again is heard only as often as somebody listens.
+  void device_broke(std::string_view device, std::string_view reason);
+  int device_errors_fd() const { return device_errors_told_.fd(); }
+  std::vector<DeviceError> take_device_errors();
+
  private:
+  static constexpr std::size_t most_device_errors = 64;
+
   bool after_panic() const;
 
   const GuestMemory& memory_;
   std::function<void()> stop_vcpus_;
   EventFd ended_;
   EventFd pause_wanted_;
-  mutable std::mutex mutex_;  // guards the two below
+  EventFd device_errors_told_;
+  mutable std::mutex mutex_;  // guards all below
   End end_;
   std::string pause_reason_;
+  std::vector<DeviceError> device_errors_;
 };
 
 }  // namespace hum

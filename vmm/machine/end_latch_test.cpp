@@ -29,6 +29,21 @@ TEST_CASE("the first end counts and stops the vCPUs once") {
   CHECK(it.stops == 1);
 }
 
+TEST_CASE("what devices have suffered waits for the owner, and no more of it than a few") {
+  Latch it;
+  it.latch.device_broke("disk1", "a loop of descriptors");
+  it.latch.device_broke("net0", "no room");
+  const std::vector<DeviceError> told = it.latch.take_device_errors();
+  REQUIRE(told.size() == 2);
+  CHECK(told[0].device == "disk1");
+  CHECK(told[0].reason == "a loop of descriptors");
+  CHECK(told[1].device == "net0");
+  CHECK(it.latch.take_device_errors().empty());
+  for (int i = 0; i < 1000; ++i) it.latch.device_broke("disk0", "again");
+  CHECK(it.latch.take_device_errors().size() == 64);
+  CHECK(it.stops == 0);
+}
+
 TEST_CASE("a reset is a reboot, unless the kernel left the word that it leaves after a panic") {
   for (const auto& [word, cause] :
        {std::pair(std::uint16_t{0}, EndCause::reboot), std::pair(std::uint16_t{0x1234}, EndCause::panic),

@@ -186,8 +186,10 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
 
 Machine::Attached Machine::connect(std::unique_ptr<virtio::VirtioDevice> device, const DeviceConfig& config,
                                    OptionValues options) {
-  const virtio::TransportContext context{memory_, mmio_, vm_, log_};
   DeviceConfig own = with_name(config, transports_);
+  const virtio::TransportContext context{
+      memory_, mmio_, vm_, log_,
+      [this, name = own.name](std::string_view reason) { end_latch_.device_broke(name, reason); }};
   if (pci_) {
     auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), config.kind, vm_);
     own.slot = pci_->add(*transport, config.slot);
@@ -314,7 +316,10 @@ void Machine::request(std::string_view device, std::string_view verb) {
 std::vector<virtio::DeviceReport> Machine::device_reports() const {
   const std::lock_guard lock(transports_mutex_);
   std::vector<virtio::DeviceReport> reports;
-  for (const auto& each : transports_) reports.push_back(each.device->report());
+  for (const auto& each : transports_) {
+    reports.push_back(each.device->report());
+    reports.back().own_name = each.config.name;
+  }
   return reports;
 }
 
@@ -323,6 +328,12 @@ std::vector<DeviceConfig> Machine::device_configs() const {
   for (const auto& each : platform_devices_) configs.push_back(each.config);
   for (const Attached& each : transports_) configs.push_back(each.config);
   return configs;
+}
+
+std::vector<DeviceOptions> Machine::device_options() const {
+  std::vector<DeviceOptions> all;
+  for (const auto& each : transports_) all.push_back({each.config.name, each.config.kind, each.options});
+  return all;
 }
 
 void Machine::stop_devices(int give_up_fd) {

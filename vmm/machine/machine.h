@@ -17,6 +17,7 @@
 #include "vmm/device/device.h"
 #include "vmm/kvm/kvm_vm.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/machine/device_facts.h"
 #include "vmm/machine/end_latch.h"
 #include "vmm/machine/state.h"
 #include "vmm/machine/vm_config.h"
@@ -68,6 +69,7 @@ class Machine {
   std::vector<virtio::DeviceReport> device_reports() const;
   // All that there are, with their names and slots.
   std::vector<DeviceConfig> device_configs() const;
+  std::vector<DeviceOptions> device_options() const;
 
   // While no vCPU runs: takes the queues back from the devices and holds all interrupts, so that nothing of
   // the machine changes any more; resume undoes that. A second call does nothing.

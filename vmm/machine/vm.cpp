@@ -46,6 +46,7 @@ struct Vm::Parts {
   bool ended() { return machine.end_latch().get().cause != EndCause::running; }
   void keep_record();
   void fill_in_registers();
+  void fill_in_counts(EndRecord& to);
   void fill_in_end();
 
   VmConfig config;
@@ -140,21 +141,26 @@ void Vm::Parts::fill_in_end() {
   record.cause = end.cause;
   record.detail = end.detail;
   record.guest_exit_code = end.guest_exit_code;
-  const std::chrono::duration<double> lived = std::chrono::steady_clock::now() - started;
-  record.duration_seconds = lived.count();
   if (!is_orderly(end.cause)) fill_in_registers();
+  fill_in_counts(record);
+  record.console = machine.console().last_lines(console_lines_kept);
+}
+
+// While the vCPUs run, too.
+void Vm::Parts::fill_in_counts(EndRecord& to) {
+  const std::chrono::duration<double> lived = std::chrono::steady_clock::now() - started;
+  to.duration_seconds = lived.count();
   for (const auto& vcpu : machine.vcpus()) {
     for (std::size_t i = 0; i < Vcpu::exit_names.size(); ++i)
-      record.exits[std::string(Vcpu::exit_names[i])] += vcpu->exits(static_cast<Vcpu::Exit>(i));
-    record.collected_writes += vcpu->collected_writes();
+      to.exits[std::string(Vcpu::exit_names[i])] += vcpu->exits(static_cast<Vcpu::Exit>(i));
+    to.collected_writes += vcpu->collected_writes();
   }
   for (AddressDecoder* const space : {&machine.ports(), &machine.mmio()})
     for (const AddressDecoder::Count& count : space->counts()) {
-      record.windows[count.name].reads += count.reads;
-      record.windows[count.name].writes += count.writes;
+      to.windows[count.name].reads += count.reads;
+      to.windows[count.name].writes += count.writes;
     }
-  record.devices = machine.device_reports();
-  record.console = machine.console().last_lines(console_lines_kept);
+  to.devices = machine.device_reports();
 }
 
 Vm::Vm(VmConfig config, std::span<const DeviceKind* const> kinds, Log log)
@@ -169,7 +175,7 @@ Vm::~Vm() {
   wait();
 }
 
-ConsoleHub& Vm::console() {
+ConsoleHub& Vm::console() const {
   return parts_->machine.console();
 }
 
@@ -277,6 +283,24 @@ const EndRecord& Vm::wait(int give_up_fd) {
 
 std::vector<virtio::DeviceReport> Vm::device_reports() const {
   return parts_->machine.device_reports();
+}
+
+EndRecord Vm::record() const {
+  EndRecord record = parts_->record;
+  if (parts_->running && !parts_->finished) parts_->fill_in_counts(record);
+  return record;
+}
+
+std::vector<DeviceOptions> Vm::device_options() const {
+  return parts_->machine.device_options();
+}
+
+int Vm::device_errors_fd() const {
+  return parts_->machine.end_latch().device_errors_fd();
+}
+
+std::vector<DeviceError> Vm::take_device_errors() {
+  return parts_->machine.end_latch().take_device_errors();
 }
 
 int Vm::end_fd() const {

@@ -10,6 +10,7 @@
 
 #include "vmm/base/console_hub.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/device_facts.h"
 #include "vmm/machine/end_record.h"
 #include "vmm/machine/state.h"
 #include "vmm/machine/vm_config.h"
@@ -36,7 +37,7 @@ class Vm {
   Vm& operator=(const Vm&) = delete;
 
   // The console: output from the first byte on, and input. Lives as long as the VM.
-  ConsoleHub& console();
+  ConsoleHub& console() const;
 
   // Starts the vCPUs. Once. Throws HostError.
   void start();
@@ -88,6 +89,15 @@ class Vm {
 
   // What the devices have done since they were made; from any thread.
   std::vector<virtio::DeviceReport> device_reports() const;
+  // The record as far as it is: of a VM that has not ended with cause running, and all that was counted. The
+  // owner.
+  EndRecord record() const;
+  // The devices that can be changed, with their options as they are. The owner.
+  std::vector<DeviceOptions> device_options() const;
+
+  // Readable while there are device errors that were not taken: a device needs a reset by its driver.
+  int device_errors_fd() const;
+  std::vector<DeviceError> take_device_errors();
 
   // Readable once the VM has ended and wait will not block for the guest; for event loops.
   int end_fd() const;

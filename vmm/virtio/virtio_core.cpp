@@ -30,6 +30,7 @@ VirtioCore::VirtioCore(const TransportContext& context, std::unique_ptr<VirtioDe
     : memory_(context.memory),
       kicks_(context.kicks),
       log_(context.log),
+      broke_(context.broke),
       device_(std::move(device)),
       name_(std::move(name)),
       port_(port),
@@ -199,8 +200,11 @@ void VirtioCore::flush(int give_up_fd) {
 }
 
 DeviceReport VirtioCore::report() const {
-  DeviceReport report{
-      .name = name_, .broken_rings = complaints_.load(), .queues = {}, .counters = device_->report()};
+  DeviceReport report{.name = name_,
+                      .broken_rings = complaints_.load(),
+                      .queues = {},
+                      .counters = device_->report(),
+                      .latencies = device_->latencies()};
   for (std::uint16_t index = 0; index < queue_count(); ++index) {
     const QueueCounters& counted = queues_[index].counters;
     const DeviceReport::Queue queue{index,
@@ -280,6 +284,7 @@ void VirtioCore::needs_reset(std::string_view reason) {
   if (needs_reset_.exchange(true, std::memory_order_acq_rel)) return;
   if (complaints_.fetch_add(1, std::memory_order_relaxed) < most_complaints)
     log_.warning(name_ + ": the device needs a reset by its driver: " + std::string(reason));
+  broke_(reason);
   port_.interrupt_config();
 }
 

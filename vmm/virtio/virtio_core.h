@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +27,8 @@ struct TransportContext {
   AddressDecoder& mmio;
   KickRegistry& kicks;
   const Log& log;
+  // Told, from any thread, whenever the device's driver has to reset it; must not block.
+  std::function<void(std::string_view reason)> broke = [](std::string_view) {};
 };
 
 // A transport as its machine sees it: the owner of one device.
@@ -164,6 +167,7 @@ class VirtioCore final : private DeviceEvents {
   const GuestMemory& memory_;
   KickRegistry& kicks_;
   const Log& log_;
+  std::function<void(std::string_view reason)> broke_;
   std::unique_ptr<VirtioDevice> device_;
   std::string name_;
   Port& port_;

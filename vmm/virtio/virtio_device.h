@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "vmm/base/errors.h"
+#include "vmm/base/latency_histogram.h"
 #include "vmm/base/options.h"
 #include "vmm/base/state.h"
 #include "vmm/virtio/virt_queue.h"
@@ -62,10 +64,22 @@ struct DeviceReport {
     bool operator==(const Own&) const = default;
   };
 
-  std::string name;
+  // How long what was asked for on a queue took, from when the device took a request to its answer.
+  struct Latency {
+    std::string_view name;
+    std::uint16_t queue = 0;
+    std::array<std::uint64_t, LatencyHistogram::bucket_count> buckets{};
+    std::uint64_t nanoseconds = 0;
+
+    bool operator==(const Latency&) const = default;
+  };
+
+  std::string name;                // of its kind
   std::uint64_t broken_rings = 0;  // how often the guest broke one (DEVICE_NEEDS_RESET)
   std::vector<Queue> queues;       // those that were used
   std::vector<Own> counters;       // what only this kind of device counts
+  std::vector<Latency> latencies = {};
+  std::string own_name = {};  // among the machine's devices
 
   bool operator==(const DeviceReport&) const = default;
 };
@@ -126,6 +140,7 @@ class VirtioDevice {
 
   // The device's own counters, at any moment and from any thread; its queues are counted without it.
   virtual std::vector<DeviceReport::Own> report() const { return {}; }
+  virtual std::vector<DeviceReport::Latency> latencies() const { return {}; }
 };
 
 }  // namespace hum::virtio
