@@ -206,6 +206,7 @@ void Microvm::flush_metrics() {
                          .lost_log_lines = logger_.lost(),
                          .record = report(),
                          .console = console_traffic(),
+                         .startup = startup_,
                          .pause_took = pause_took_,
                          .resume_took = resume_took_};
   for (const auto& [section, prefix] :
@@ -215,6 +216,11 @@ void Microvm::flush_metrics() {
       if (const auto device = config_.device_name(*section, id)) sources.names[*device] = prefix + id;
     }
   metrics_->write(sources);
+}
+
+void Microvm::end_streams() {
+  events_.end();
+  if (console_) console_->end();
 }
 
 EndRecord Microvm::report() const {
@@ -240,8 +246,7 @@ void Microvm::on_end() {
   on_device_errors();
   if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());
   events_.publish("end", json::parse(record_->to_json()));
-  events_.end();
-  console_->end();
+  end_streams();
   flush_metrics();
   ended_();
 }

@@ -81,6 +81,10 @@ class Microvm {
   // Changes a device of a VM that runs, in the words of its own options. Throws ConfigError, HostError.
   void change_device(const std::string& name, const std::string& options) { vm_->change(name, options); }
   EventFeed& events() { return events_; }
+  // The streams of all clients end with what they have.
+  void end_streams();
+  // For the metrics: from the process's start, as who started it says, until it serves.
+  void set_startup(const StartupTimes& times) { startup_ = times; }
   // Of a VM that was started. Null: another client writes. Throws HostError.
   std::shared_ptr<ApiStream> open_console(bool writes) { return console_->open(writes); }
 
@@ -102,6 +106,7 @@ class Microvm {
   EventFeed events_;
   std::optional<MetricsFile> metrics_;
   RequestCounts requests_;
+  StartupTimes startup_;
   std::optional<std::chrono::microseconds> pause_took_;
   std::optional<std::chrono::microseconds> resume_took_;
   MetadataStore metadata_;
