@@ -91,7 +91,8 @@ class Microvm {
  private:
   void open_standard_console(Vm& vm);
   void publish_state();
-  void on_device_errors();
+  void watch_device_errors();
+  void publish_device_errors();
   void on_end();
   void on_pause_wanted();
   void guarded(const std::function<void()>& work);
@@ -113,6 +114,7 @@ class Microvm {
   std::optional<MetadataService> metadata_service_;
   Timer metrics_timer_;
   Timer retry_timer_;
+  Timer errors_timer_;
   std::optional<Vm> vm_;
   std::optional<ConsoleService> console_;
   const EndRecord* record_ = nullptr;
