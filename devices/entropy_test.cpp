@@ -105,7 +105,8 @@ TEST_CASE("an entropy device gives what its limits allow and the rest when it is
   CHECK(device->report().at(0).value == 0);
   CHECK(driver.request(0, {}, 64)->written == 64);
   CHECK(TokenBucket::Clock::now() - begin >= std::chrono::milliseconds(100));
-  CHECK(device->report() == std::vector<virtio::DeviceReport::Own>{{"throttled", 1}});
+  CHECK(device->report().at(0).name == "throttled");
+  CHECK(device->report().at(0).value > 0);
 }
 
 TEST_CASE("a limit that is lifted lets the entropy device give at once what it held up") {

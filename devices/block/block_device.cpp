@@ -209,7 +209,8 @@ constexpr OptionSpec block_options[] = {
          "what becomes of a request that the host fails: report: the guest is told of an I/O error; pause: "
          "the VM is paused, and the request tried again after that",
      .default_value = "report",
-     .choices = "report|pause"},
+     .choices = "report|pause",
+     .live = true},
     {.key = "id",
      .help =
          "the disk's serial number in the guest, at most 20 bytes; by default the start of the file's name"},
@@ -391,6 +392,8 @@ void BlockDevice::apply(const OptionValues& options) {
   }
   if (next.bandwidth != settings_.bandwidth || next.operations != settings_.operations)
     disk_.limiter.set(next.bandwidth, next.operations);
+  disk_.pause_on_error.store(next.pause_on_error, std::memory_order_relaxed);
+  settings_.pause_on_error = next.pause_on_error;
   settings_.bandwidth = next.bandwidth;
   settings_.operations = next.operations;
   settings_.image = next.image;

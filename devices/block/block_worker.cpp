@@ -365,7 +365,7 @@ void BlockWorker::fail(Request& request, BlockResult result) {
   };
   // The host forgets what a failed flush was about: another one would seem to succeed.
   const bool may_try_again = request.kind != Kind::flush || result == BlockResult::no_space;
-  if (disk_.pause_on_error && may_try_again) {
+  if (disk_.pause_on_error.load(std::memory_order_relaxed) && may_try_again) {
     request.lane->held.push_back(request.chain.head);
     give_back(request);
     return disk_.control.want_pause(reason());

@@ -28,9 +28,9 @@ struct BlockDisk {
   std::string name;  // for the log
   std::string id;    // at most 20 bytes; the guest shows it as the disk's serial number
   bool read_only = false;
-  std::uint64_t capacity = 0;      // sectors
-  std::uint32_t block_size = 512;  // of a request's place and size
-  bool pause_on_error = false;     // a request that the host fails is held until the VM was paused
+  std::uint64_t capacity = 0;                // sectors
+  std::uint32_t block_size = 512;            // of a request's place and size
+  std::atomic<bool> pause_on_error = false;  // a request that the host fails is held until the VM was paused
   // Whether a write is safe only after a flush; otherwise it is once it is answered (virtio 1.2, 5.2.6.2).
   std::atomic<bool> writeback = true;
   std::chrono::microseconds poll{};  // the most that a thread looks for work before it sleeps

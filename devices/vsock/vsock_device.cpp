@@ -18,6 +18,12 @@ VsockDevice::VsockDevice(const Settings& settings)
       listener_(settings.what + ".socket", settings.path, settings.line_patience),
       switch_(settings.connections, listener_, counters_) {}
 
+std::size_t VsockDevice::connections_within(std::uint64_t open_files) {
+  constexpr std::uint64_t reserve = 256;
+  const std::uint64_t most = VsockSwitch::Settings{}.most_connections;
+  return std::min(most, open_files - std::min(reserve, open_files / 2));
+}
+
 std::uint64_t VsockDevice::features() const {
   return feature_stream;
 }
@@ -97,21 +103,13 @@ constexpr OptionSpec vsock_options[] = {
      .choices = "4|8|16|32|64|128|256|512|1024"},
 };
 
-// Each has a descriptor, and all else that the process opens needs some, too.
-std::size_t most_connections() {
-  constexpr std::uint64_t reserve = 256;
-  const std::uint64_t limit = open_file_limit();
-  const std::uint64_t most = VsockSwitch::Settings{}.most_connections;
-  return limit > 2 * reserve ? std::min(most, limit - reserve) : std::min(most, limit / 2);
-}
-
 std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceContext&) {
-  return std::make_unique<VsockDevice>(
-      VsockDevice::Settings{.what = std::string(values.what()),
-                            .path = values.text("socket"),
-                            .queue_size = static_cast<std::uint16_t>(std::stoul(values.text("queue-size"))),
-                            .connections = {.cid = static_cast<std::uint32_t>(values.number("cid")),
-                                            .most_connections = most_connections()}});
+  return std::make_unique<VsockDevice>(VsockDevice::Settings{
+      .what = std::string(values.what()),
+      .path = values.text("socket"),
+      .queue_size = static_cast<std::uint16_t>(std::stoul(values.text("queue-size"))),
+      .connections = {.cid = static_cast<std::uint32_t>(values.number("cid")),
+                      .most_connections = VsockDevice::connections_within(open_file_limit())}});
 }
 
 }  // namespace

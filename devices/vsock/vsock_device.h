@@ -30,6 +30,10 @@ class VsockDevice final : public virtio::VirtioDevice {
     VsockSwitch::Settings connections;
   };
 
+  // How many connections there may be in a process that may open so many files: each has one, and all else
+  // needs some, too.
+  static std::size_t connections_within(std::uint64_t open_files);
+
   // Throws ConfigError where the path cannot be taken, HostError.
   explicit VsockDevice(const Settings& settings);
   ~VsockDevice() override { deactivate(); }

@@ -102,6 +102,20 @@ TEST_CASE("where nobody listens the guest is refused") {
   guest.open(ports);
 }
 
+TEST_CASE("there are as many connections as the process's files leave room for, and no more than usual") {
+  for (const auto& [files, connections] : {std::pair<std::uint64_t, std::size_t>{UINT64_MAX, 1024},
+                                           {1280, 1024},
+                                           {1279, 1023},
+                                           {1024, 768},
+                                           {512, 256},
+                                           {511, 256},
+                                           {510, 255},
+                                           {64, 32},
+                                           {1, 1},
+                                           {0, 0}})
+    CHECK(VsockDevice::connections_within(files) == connections);
+}
+
 TEST_CASE("a guest waits for a program that accepts slowly") {
   VsockGuest guest({.most_connections = 4});
   guest.start();

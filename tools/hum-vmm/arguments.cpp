@@ -48,12 +48,14 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
   app.add_option("--mmds-size-limit", result.most_metadata_bytes,
                  "the most metadata, bytes (default: like --http-api-max-payload-size)")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
+  app.add_option("--start-time-us", result.start_time, "the process's start, for the metrics");
+  app.add_option("--start-time-cpu-us", result.start_time_cpu, "the same in CPU time");
+  app.add_option("--parent-cpu-time-us", result.parent_cpu_time, "CPU time to add to that");
   // What clients say that makes no difference here.
   std::string ignored;
   bool ignored_flag = false;
   const std::string group = "Accepted, without effect";
-  for (const char* const name :
-       {"--seccomp-filter", "--start-time-us", "--start-time-cpu-us", "--parent-cpu-time-us", "--module"})
+  for (const char* const name : {"--seccomp-filter", "--module"})
     app.add_option(name, ignored, "")->group(group);
   for (const char* const name : {"--no-seccomp", "--show-log-origin", "--boot-timer"})
     app.add_flag(name, ignored_flag, "")->group(group);

@@ -220,6 +220,7 @@ asio::awaitable<void> HttpServer::Parts::take_input(Local::socket& socket, ApiSt
     while (!input.empty()) {
       input.remove_prefix(stream.take_input(input));
       if (input.empty()) break;
+      if (has_hung_up(socket)) co_return;
       pause.expires_after(input_pause);
       co_await pause.async_wait(redirected);
     }

@@ -156,6 +156,35 @@ TEST_CASE("a body may be as long as allowed and no longer") {
   CHECK(world.client().call("GET", "/b")->status == 200);
 }
 
+TEST_CASE("a body without a length may be as long as allowed and no longer") {
+  const World world({.path = {}, .most_body_bytes = 100, .most_connections = 4});
+  const auto chunked = [](std::size_t bytes) {
+    std::string text = "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (; bytes != 0; --bytes) text += "1\r\nx\r\n";
+    return text + "0\r\n\r\n";
+  };
+  ApiClient client = world.client();
+  client.send(chunked(100));
+  CHECK(client.answer()->body == "PUT /a " + std::string(100, 'x'));
+  client.send(chunked(101));
+  CHECK(client.answer()->status == 413);
+  CHECK(world.calls == 1);
+}
+
+TEST_CASE("a header without an end is refused, and a name or a line of it as long as it likes") {
+  const World world;
+  const std::string text =
+      GENERATE("GET /" + std::string(100'000, 'a'), "GET / HTTP/1.1\r\nX: " + std::string(100'000, 'a'),
+               "GET / HTTP/1.1\r\n" + std::string(100'000, 'a'));
+  ApiClient client = world.client();
+  client.send(text);
+  const auto answer = client.answer();
+  REQUIRE(answer);
+  CHECK(answer->status == 400);
+  CHECK(world.calls == 0);
+  CHECK(world.client().call("GET", "/b")->status == 200);
+}
+
 TEST_CASE("what is no HTTP is told so and its connection closed") {
   const World world;
   const auto* const text = GENERATE("hello\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\r\n\r\n",

@@ -183,6 +183,20 @@ TEST_CASE("a client that does not read, or whose input nobody takes, holds up no
   CHECK(got.back() == '<');  // of a gap
 }
 
+TEST_CASE("a client that has gone is forgotten, though nobody has taken all that it sent") {
+  World world;
+  world.source.takes_none = true;
+  {
+    ApiClient client = world.client();
+    client.send(ask);
+    REQUIRE(client.answer());
+    client.send("nobody takes that");
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // it was read by now, most of the time
+    CHECK(world.source.count() == 1);
+  }
+  CHECK(world.source.comes_to(0));
+}
+
 TEST_CASE("streams leave some connections to requests, and more of them are told so") {
   World world({.path = {}, .most_connections = 4, .most_streams = 2});
   std::list<ApiClient> streams;

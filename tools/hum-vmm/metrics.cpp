@@ -196,6 +196,9 @@ void MetricsFile::write(const MetricsSources& sources) {
   json line = difference(totals, *told_);
   line.update(*extra_);
   line["utc_timestamp_ms"] = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+  json& server = line["api_server"] = json::object();
+  if (sources.startup.took) server["process_startup_time_us"] = sources.startup.took->count();
+  if (sources.startup.cpu_took) server["process_startup_time_cpu_us"] = sources.startup.cpu_took->count();
   json& latencies = line["latencies_us"] = json::object();
   if (sources.pause_took) latencies["vmm_pause_vm"] = sources.pause_took->count();
   if (sources.resume_took) latencies["vmm_resume_vm"] = sources.resume_took->count();

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "devices/registry.h"
 #include "vmm/base/errors.h"
@@ -16,6 +17,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::chrono::seconds metrics_period{60};
+constexpr std::chrono::seconds errors_period{1};
 constexpr std::chrono::seconds retry_delay{2};  // from a pause that a device wanted to the next try
 
 template <class Work>
@@ -36,7 +38,7 @@ Microvm::Microvm(Settings settings, EventLoop& loop, Logger& logger, std::functi
       metadata_(settings_.most_metadata_bytes) {}
 
 Microvm::~Microvm() {
-  for (const int fd : {metrics_timer_.fd(), retry_timer_.fd()}) loop_.unwatch(fd);
+  for (const int fd : {metrics_timer_.fd(), retry_timer_.fd(), errors_timer_.fd()}) loop_.unwatch(fd);
   if (vm_)
     for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd()}) loop_.unwatch(fd);
   if (input_thread_) input_thread_->call([this] { input_.reset(); });
@@ -180,7 +182,7 @@ void Microvm::start() {
   state_ = State::running;
   console_.emplace(vm_->console());
   publish_state();
-  loop_.watch(vm_->device_errors_fd(), EventLoop::Interest::readable, [this] { on_device_errors(); });
+  watch_device_errors();
   loop_.watch(vm_->end_fd(), EventLoop::Interest::readable, [this] { on_end(); });
   loop_.watch(vm_->pause_wanted_fd(), EventLoop::Interest::readable,
               [this] { guarded([this] { on_pause_wanted(); }); });
@@ -240,9 +242,24 @@ void Microvm::publish_state() {
   events_.publish("state", data);
 }
 
-void Microvm::on_device_errors() {
+// A guest may break its devices as often as it likes, and is heard from time to time.
+void Microvm::watch_device_errors() {
+  loop_.watch(vm_->device_errors_fd(), EventLoop::Interest::readable, [this] {
+    publish_device_errors();
+    loop_.unwatch(vm_->device_errors_fd());
+    errors_timer_.set(errors_period);
+    loop_.watch(errors_timer_.fd(), EventLoop::Interest::readable, [this] {
+      loop_.unwatch(errors_timer_.fd());
+      watch_device_errors();
+    });
+  });
+}
+
+void Microvm::publish_device_errors() {
+  std::set<std::string> told;
   for (const DeviceError& each : vm_->take_device_errors())
-    events_.publish("device-error", {{"device", each.device}, {"reason", each.reason}});
+    if (told.insert(each.device).second)
+      events_.publish("device-error", {{"device", each.device}, {"reason", each.reason}});
 }
 
 // For what nobody has asked for: an error is the VM's end, and not the loop's.
@@ -265,6 +282,7 @@ void Microvm::flush_metrics() {
                          .lost_log_lines = logger_.lost(),
                          .record = report(),
                          .console = console_traffic(),
+                         .startup = startup_,
                          .pause_took = pause_took_,
                          .resume_took = resume_took_};
   for (const auto& [section, prefix] :
@@ -274,6 +292,11 @@ void Microvm::flush_metrics() {
       sources.names[config_.device(*section, id)->name] = prefix + id;
     }
   metrics_->write(sources);
+}
+
+void Microvm::end_streams() {
+  events_.end();
+  if (console_) console_->end();
 }
 
 EndRecord Microvm::report() const {
@@ -293,15 +316,15 @@ void Microvm::end(EndCause cause, const std::string& detail) {
 }
 
 void Microvm::on_end() {
-  for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd(), retry_timer_.fd()})
+  for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd(), retry_timer_.fd(),
+                       errors_timer_.fd()})
     loop_.unwatch(fd);
   if (hotplug()) loop_.unwatch(vm_->detached_fd());
   record_ = &vm_->wait();
-  on_device_errors();
+  publish_device_errors();
   if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());
   events_.publish("end", json::parse(record_->to_json()));
-  events_.end();
-  console_->end();
+  end_streams();
   flush_metrics();
   ended_();
 }

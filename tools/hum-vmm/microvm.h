@@ -94,6 +94,10 @@ class Microvm {
   // Changes a device of a VM that runs, in the words of its own options. Throws ConfigError, HostError.
   void change_device(const std::string& name, const std::string& options) { vm_->change(name, options); }
   EventFeed& events() { return events_; }
+  // The streams of all clients end with what they have.
+  void end_streams();
+  // For the metrics: from the process's start, as who started it says, until it serves.
+  void set_startup(const StartupTimes& times) { startup_ = times; }
   // Of a VM that was started. Null: another client writes. Throws HostError.
   std::shared_ptr<ApiStream> open_console(bool writes) { return console_->open(writes); }
 
@@ -101,7 +105,8 @@ class Microvm {
   DeviceConfig known_device(const Section& section, const std::string& id) const;
   void open_standard_console(Vm& vm);
   void publish_state();
-  void on_device_errors();
+  void watch_device_errors();
+  void publish_device_errors();
   void on_end();
   void on_pause_wanted();
   void on_detached();
@@ -117,12 +122,14 @@ class Microvm {
   EventFeed events_;
   std::optional<MetricsFile> metrics_;
   RequestCounts requests_;
+  StartupTimes startup_;
   std::optional<std::chrono::microseconds> pause_took_;
   std::optional<std::chrono::microseconds> resume_took_;
   MetadataStore metadata_;
   std::optional<MetadataService> metadata_service_;
   Timer metrics_timer_;
   Timer retry_timer_;
+  Timer errors_timer_;
   std::optional<Vm> vm_;
   std::optional<ConsoleService> console_;
   const EndRecord* record_ = nullptr;

@@ -2,6 +2,9 @@
 // The program's own API as clients see it.
 #include "tools/hum-vmm/own_paths.h"
 
+#include <sys/resource.h>
+
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -166,6 +169,48 @@ TEST_CASE("a device that its guest has broken is an event") {
   CHECK_FALSE(event->data["reason"].get<std::string>().empty());
 }
 
+TEST_CASE("a VM that a disk wants to be paused says so until its host has room again") {
+  if (no_kvm()) return;
+  World world;
+  world.put_drive();
+  ApiClient events = world.stream("/hum/v1/events");
+  REQUIRE(events.answer());
+  world.start("block_changes", "transport=mmio");
+  ApiClient console = world.stream("/hum/v1/console?readonly=on", upgrade);
+  REQUIRE(console.answer());
+  REQUIRE(console.stream_until("ready\r\n").ends_with("ready\r\n"));
+  const std::string larger = world.process.folder() / "larger";
+  std::ofstream{larger};
+  std::filesystem::resize_file(larger, 2 << 20);
+  rlimit limit{};
+  REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, nullptr, &limit) == 0);
+  const rlimit low{.rlim_cur = 1 << 16, .rlim_max = limit.rlim_max};
+  REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, &low, nullptr) == 0);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0", {{"on-error", "pause"}}) == 204);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0", {{"path", larger}}) == 204);
+  CHECK(next_event(events)->data == json{{"state", "running"}});
+  const auto paused = next_event(events);
+  REQUIRE(paused);
+  CHECK(paused->data["state"] == "paused");
+  CHECK(paused->data["paused_by"] == "device");
+  CHECK(paused->data["reason"].get<std::string>().find(larger) != std::string::npos);
+  // Each try lets it run for a moment.
+  json vm;
+  for (int tries = 0; tries < 1000 && vm["state"] != "paused"; ++tries) vm = world.get("/hum/v1/vm");
+  CHECK(vm["paused"] == json{{"by", "device"}, {"reason", paused->data["reason"]}});
+  std::string state;
+  for (int tries = 0; tries < 1000 && state != "Paused"; ++tries) state = world.get("/")["state"];
+  CHECK(state == "Paused");
+  REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, &limit, nullptr) == 0);
+  CHECK(world.status_of("PATCH", "/vm", {{"state", "Resumed"}}) == 204);
+  std::optional<Event> event;
+  do {
+    event = next_event(events);
+    REQUIRE(event);
+  } while (event->type != "end");
+  CHECK(event->data["guest_exit_code"] == 0);
+}
+
 TEST_CASE("the console is read by many and written by one, from the boot on") {
   if (no_kvm()) return;
   World world;
@@ -261,6 +306,7 @@ TEST_CASE("devices tell their options, and those that are live can be changed") 
   CHECK(devices[0]["kind"] == "disk");
   CHECK(devices[1]["name"] == "entropy");
   CHECK(option("ops") == json{{"value", "off"}, {"live", true}});
+  CHECK(option("on-error")["live"] == true);
   CHECK(option("readonly") == json{{"value", "off"}, {"live", false}});
   CHECK(option("overlay") == json{{"value", nullptr}, {"live", true}});
   CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/data",
@@ -291,6 +337,17 @@ TEST_CASE("devices tell their options, and those that are live can be changed") 
   CHECK(world.client.call("PATCH", "/hum/v1/devices/drives/data", "")->status == 400);
   CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/other", {{"ops", "1"}}) == 404);
   CHECK(world.status_of("PATCH", "/hum/v1/devices/", {{"ops", "1"}}) == 404);
+}
+
+TEST_CASE("a process without a VM ends at once with its clients' streams") {
+  World world;
+  ApiClient events = world.stream("/hum/v1/events");
+  REQUIRE(events.answer());
+  const auto begin = std::chrono::steady_clock::now();
+  world.process.signal(SIGTERM);
+  CHECK_FALSE(next_event(events));
+  CHECK(world.process.wait() == ProcessEnd{ProcessEnd::By::signal, SIGTERM});
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(900));
 }
 
 TEST_CASE("paths and methods that there are not are told apart") {

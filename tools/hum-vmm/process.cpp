@@ -4,9 +4,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -75,6 +77,27 @@ void configure(Microvm& vm, const VmmArguments& arguments) {
   vm.start();
 }
 
+std::uint64_t microseconds_of(clockid_t clock) {
+  timespec time{};
+  ::clock_gettime(clock, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 +
+         static_cast<std::uint64_t>(time.tv_nsec) / 1000;
+}
+
+// A start that has not come yet has taken no time.
+std::chrono::microseconds since(std::uint64_t start, std::uint64_t now) {
+  return std::chrono::microseconds(now - std::min(start, now));
+}
+
+StartupTimes startup_times(const VmmArguments& arguments) {
+  StartupTimes times;
+  if (arguments.start_time) times.took = since(*arguments.start_time, microseconds_of(CLOCK_MONOTONIC));
+  if (arguments.start_time_cpu)
+    times.cpu_took = since(*arguments.start_time_cpu, microseconds_of(CLOCK_PROCESS_CPUTIME_ID)) +
+                     std::chrono::microseconds(arguments.parent_cpu_time);
+  return times;
+}
+
 // Before the server's end, which waits for the call that it has made.
 struct Closing {
   ApiGate& gate;
@@ -110,6 +133,7 @@ int run_vmm(const VmmArguments& arguments) {
           HttpServer::Settings{.path = arguments.api_sock, .most_body_bytes = arguments.most_body_bytes},
           [&gate](const ApiRequest& request) { return gate.call(request); });
     const Closing closing{gate};
+    vm.set_startup(startup_times(arguments));
     try {
       configure(vm, arguments);
     } catch (const std::exception& error) {
@@ -129,6 +153,7 @@ int run_vmm(const VmmArguments& arguments) {
       code = code_of(*vm.record());
     }
     gate.close();
+    vm.end_streams();
     if (server) server->finish(stream_patience);
   }
   if (ending_signal == SIGHUP) return vmm_exit_hangup;

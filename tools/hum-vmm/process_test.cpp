@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -184,6 +185,32 @@ TEST_CASE("an error of a device's option names the field of the request") {
   CHECK(status_of(client, "PUT", "/boot-source", boot_source("hang", "method=busy")) == 204);
   CHECK(fault_of(client, "PUT", "/actions", R"({"action_type": "InstanceStart"})")
             .find("vsock.uds_path 'xxx") == 0);
+}
+
+TEST_CASE("the metrics tell how long the process's start took, as far as its parent says when that was") {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  const auto start = std::to_string(now.tv_sec * 1'000'000 + now.tv_nsec / 1000);
+  const testing::TemporaryFolder folder;
+  {
+    if (no_kvm()) return;
+    VmmProcess process(HUM_VMM_PROGRAM, {"--start-time-us", start, "--start-time-cpu-us", "0",
+                                         "--parent-cpu-time-us", "5000000"});
+    ApiClient client = process.client();
+    CHECK(status_of(client, "PUT", "/metrics", {{"metrics_path", folder / "metrics"}}) == 204);
+    CHECK(client.call("GET", "/version")->status == 200);
+    CHECK(status_of(client, "PATCH", "/machine-config", json::object()) == 400);
+    REQUIRE(status_of(client, "PUT", "/boot-source", boot_source("exit_code", "exit=7")) == 204);
+    REQUIRE(status_of(client, "PUT", "/actions", {{"action_type", "InstanceStart"}}) == 204);
+    CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 7});
+  }
+  const json metrics = json::parse(content_of(folder / "metrics"));
+  const auto took = metrics["api_server"]["process_startup_time_us"].get<std::uint64_t>();
+  CHECK(took > 0);
+  CHECK(took < 30'000'000);
+  CHECK(metrics["api_server"]["process_startup_time_cpu_us"].get<std::uint64_t>() > 5'000'000);
+  CHECK(metrics["get_api_requests"]["vmm_version_count"] == 1);
+  CHECK(metrics["patch_api_requests"]["machine_cfg_fails"] == 1);
 }
 
 TEST_CASE("no GET takes a body") {

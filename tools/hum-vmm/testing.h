@@ -8,7 +8,7 @@
 
 #include <array>
 #include <chrono>
-#include <cstring>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -131,6 +131,13 @@ class VmmProcess {
     }
   }
 
+  // In this process's eyes.
+  pid_t pid() const {
+    std::ifstream info("/proc/self/fdinfo/" + std::to_string(child_.end_fd()));
+    for (std::string word; info >> word;)
+      if (pid_t pid = -1; word == "Pid:" && info >> pid) return pid;
+    return -1;
+  }
   void signal(int number) const { ::syscall(SYS_pidfd_send_signal, child_.end_fd(), number, nullptr, 0); }
 
   // Waits for its end.
