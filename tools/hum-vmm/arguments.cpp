@@ -2,28 +2,14 @@
 #include "tools/hum-vmm/arguments.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cctype>
 #include <cstdio>
 #include <string_view>
 
-#include "tools/hum-vmm/dialect.h"
+#include "tools/hum-vmm/identity.h"
 #include "tools/hum/usage.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
-namespace {
-
-constexpr std::size_t longest_id = 64;
-
-void check_id(const std::string& id) {
-  const bool good = !id.empty() && id.size() <= longest_id &&
-                    std::all_of(id.begin(), id.end(),
-                                [](unsigned char each) { return std::isalnum(each) != 0 || each == '-'; });
-  if (!good) throw ConfigError("--id", id, "not accepted", "give 1 to 64 letters, digits and '-'");
-}
-
-}  // namespace
 
 std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& arguments) {
   VmmArguments result;
@@ -79,7 +65,7 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
                 dialect_version.data(), HUM_VERSION);
     return {};
   }
-  check_id(result.id);
+  check_instance_id(result.id);
   if (result.no_api && result.config_file.empty())
     throw ConfigError("--no-api", "", "there is nothing to start", "add --config-file FILE");
   return result;
