@@ -34,14 +34,17 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
   app.add_option("--mmds-size-limit", result.most_metadata_bytes,
                  "the most metadata, bytes (default: like --http-api-max-payload-size)")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
+  app.add_flag("--no-seccomp", result.no_seccomp, "do not restrict the process's system calls");
+  std::string filter;
+  app.add_option("--seccomp-filter", filter, "refused: filters are hum-vmm's own");
   // What clients say that makes no difference here.
   std::string ignored;
   bool ignored_flag = false;
   const std::string group = "Accepted, without effect";
   for (const char* const name :
-       {"--seccomp-filter", "--start-time-us", "--start-time-cpu-us", "--parent-cpu-time-us", "--module"})
+       {"--start-time-us", "--start-time-cpu-us", "--parent-cpu-time-us", "--module"})
     app.add_option(name, ignored, "")->group(group);
-  for (const char* const name : {"--no-seccomp", "--show-log-origin", "--boot-timer"})
+  for (const char* const name : {"--show-log-origin", "--boot-timer"})
     app.add_flag(name, ignored_flag, "")->group(group);
   bool version = false;
   app.add_flag("--version", version, "print the versions of the API and of the program");
@@ -66,6 +69,9 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
     return {};
   }
   check_instance_id(result.id);
+  if (!filter.empty())
+    throw ConfigError("--seccomp-filter", filter, "is made for the threads of another program",
+                      "leave it out: hum-vmm has filters of its own; or give --no-seccomp");
   if (result.no_api && result.config_file.empty())
     throw ConfigError("--no-api", "", "there is nothing to start", "add --config-file FILE");
   return result;

@@ -22,6 +22,7 @@ struct VmmArguments {
   bool pci = false;
   std::string metadata;                            // a file
   std::optional<std::size_t> most_metadata_bytes;  // like most_body_bytes
+  bool no_seccomp = false;
 };
 
 // None where the command line was answered by itself (--version, --help). Throws ConfigError.

@@ -15,6 +15,7 @@
 #include "tools/hum-vmm/dialect.h"
 #include "tools/hum-vmm/http_server.h"
 #include "tools/hum-vmm/microvm.h"
+#include "tools/hum-vmm/seccomp.h"
 #include "tools/hum/exit_codes.h"
 #include "vmm/base/errors.h"
 
@@ -71,6 +72,28 @@ void configure(Microvm& vm, const VmmArguments& arguments) {
   vm.start();
 }
 
+// The filters of this thread and of all that it starts from now on.
+class Confinement {
+ public:
+  Confinement(const VmmArguments& arguments, Logger& logger) {
+    if (arguments.no_seccomp || !SeccompFilters::supported()) {
+      const char* const why = arguments.no_seccomp ? "--no-seccomp" : "a build with sanitizers";
+      logger.write(LogLevel::warning, std::string("system calls are not restricted: ") + why);
+      return;
+    }
+    filters_.emplace(logger.descriptor());
+    hook_new_threads(&hook_);
+    filters_->apply(ThreadKind::owner);
+  }
+  ~Confinement() { hook_new_threads(nullptr); }
+  Confinement(const Confinement&) = delete;
+  Confinement& operator=(const Confinement&) = delete;
+
+ private:
+  std::optional<SeccompFilters> filters_;
+  const ThreadHook hook_ = [this](const std::string& name) { filters_->apply(thread_kind(name)); };
+};
+
 // Before the server's end, which waits for the call that it has made.
 struct Closing {
   ApiGate& gate;
@@ -89,6 +112,7 @@ int run_vmm(const VmmArguments& arguments) {
   Logger logger(arguments.id);
   logger.configure(arguments.log_path,
                    {.most = log_level_from(arguments.level), .show_level = arguments.show_level});
+  const Confinement confinement(arguments, logger);
   EventLoop loop;
   int ending_signal = 0;
   std::optional<int> code;

@@ -122,6 +122,7 @@ class VmmProcess {
     }
   }
 
+  pid_t pid() const { return child_.pid(); }
   void signal(int number) const { ::syscall(SYS_pidfd_send_signal, child_.end_fd(), number, nullptr, 0); }
 
   // Waits for its end.
