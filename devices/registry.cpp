@@ -4,6 +4,7 @@
 #include <array>
 
 #include "devices/block/block_device.h"
+#include "devices/boot_timer.h"
 #include "devices/cmos.h"
 #include "devices/console/virtio_console.h"
 #include "devices/debug_exit.h"
@@ -28,6 +29,7 @@ constexpr auto kinds = std::to_array<const DeviceKind*>({
     &cmos_kind,
     &pvpanic_kind,
     &debug_exit_kind,
+    &boot_timer_kind,
     &block_kind,
     &net_kind,
     &entropy_kind,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,12 @@ struct VmmArguments {
   std::string metadata;                            // a file
   std::optional<std::size_t> most_metadata_bytes;  // like most_body_bytes
   bool no_seccomp = false;
+  bool boot_timer = false;
+  // When whoever started this process began with that, in microseconds: CLOCK_MONOTONIC; this process's CPU
+  // time; and the CPU time that went before.
+  std::optional<std::uint64_t> start_time_us;
+  std::optional<std::uint64_t> start_time_cpu_us;
+  std::uint64_t parent_cpu_time_us = 0;
 };
 
 // None where the command line was answered by itself (--version, --help). Throws ConfigError.

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "devices/boot_timer.h"
 #include "devices/registry.h"
 #include "vmm/base/errors.h"
 
@@ -98,7 +99,11 @@ void Microvm::open_console(Vm& vm) {
 }
 
 void Microvm::start() {
+  const BootMoment now = BootMoment::now();
   VmConfig config = config_.vm_config();
+  if (settings_.boot_timer)
+    config.devices.push_back({"boot-timer", "since-us=" + std::to_string(now.wall.count()) +
+                                                ",since-cpu-us=" + std::to_string(now.cpu.count())});
   if (const json& mmds = config_.get(sections::mmds_config); !mmds.is_null()) {
     const bool second = mmds.value("version", std::string("V1")) == "V2";
     metadata_service_.emplace(
@@ -175,6 +180,8 @@ void Microvm::flush_metrics() {
   using namespace std::chrono;
   json line = {
       {"utc_timestamp_ms", duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count()},
+      {"api_server",
+       {{"process_startup_time_us", startup_.wall_us}, {"process_startup_time_cpu_us", startup_.cpu_us}}},
       {"logger", {{"missed_log_count", logger_.lost()}, {"missed_metrics_count", metrics_->lost()}}}};
   for (const auto& [method, count] : requests_) {
     const std::string name = method + "_api_requests";

@@ -32,6 +32,12 @@ class Microvm {
     std::string id;
     Transport transport = Transport::mmio;
     std::size_t most_metadata_bytes = MetadataStore::default_limit;
+    bool boot_timer = false;
+  };
+  // How long the process took until it was ready for requests, for the metrics.
+  struct Startup {
+    std::uint64_t wall_us = 0;
+    std::uint64_t cpu_us = 0;
   };
 
   // ended is called once, by the loop. Both references outlive the VM.
@@ -65,6 +71,7 @@ class Microvm {
   const EndRecord* record() const { return record_; }
 
   // For the metrics.
+  void note_startup(const Startup& startup) { startup_ = startup; }
   void count_request(const std::string& method, bool failed);
 
  private:
@@ -79,6 +86,7 @@ class Microvm {
   std::function<void()> ended_;
   MicrovmConfig config_;
   State state_ = State::not_started;
+  Startup startup_;
   std::optional<LineFile> metrics_;
   struct Requests {
     std::uint64_t count = 0;

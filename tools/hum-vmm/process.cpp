@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "devices/boot_timer.h"
 #include "tools/hum-vmm/api_gate.h"
 #include "tools/hum-vmm/dialect.h"
 #include "tools/hum-vmm/http_server.h"
@@ -60,6 +62,20 @@ void tell_end(Logger& logger, const EndRecord& record) {
   logger.write(is_orderly(record.cause) ? LogLevel::info : LogLevel::error,
                "the VM has ended: " + std::string(to_string(record.cause)) +
                    (record.detail.empty() ? "" : ": " + record.detail));
+}
+
+// From the times that the command line has to now.
+Microvm::Startup startup_of(const VmmArguments& arguments) {
+  const auto since = [](std::uint64_t from, std::chrono::microseconds to) {
+    const auto now = static_cast<std::uint64_t>(to.count());
+    return now > from ? now - from : 0;
+  };
+  const BootMoment now = BootMoment::now();
+  Microvm::Startup startup;
+  if (arguments.start_time_us) startup.wall_us = since(*arguments.start_time_us, now.wall);
+  if (arguments.start_time_cpu_us)
+    startup.cpu_us = since(*arguments.start_time_cpu_us, now.cpu) + arguments.parent_cpu_time_us;
+  return startup;
 }
 
 void configure(Microvm& vm, const VmmArguments& arguments) {
@@ -119,7 +135,8 @@ int run_vmm(const VmmArguments& arguments) {
   {
     Microvm vm({.id = arguments.id,
                 .transport = arguments.pci ? Transport::pci : Transport::mmio,
-                .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes)},
+                .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes),
+                .boot_timer = arguments.boot_timer},
                loop, logger, [&loop] { loop.stop(); });
     ApiGate gate(loop, [&vm](const ApiRequest& request) { return answer(vm, request); });
     std::optional<HttpServer> server;
@@ -128,6 +145,7 @@ int run_vmm(const VmmArguments& arguments) {
           HttpServer::Settings{.path = arguments.api_sock, .most_body_bytes = arguments.most_body_bytes},
           [&gate](const ApiRequest& request) { return gate.call(request); });
     const Closing closing{gate};
+    vm.note_startup(startup_of(arguments));
     try {
       configure(vm, arguments);
     } catch (const std::exception& error) {
