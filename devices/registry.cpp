@@ -5,6 +5,7 @@
 
 #include "devices/balloon/balloon_device.h"
 #include "devices/block/block_device.h"
+#include "devices/boot_timer.h"
 #include "devices/cmos.h"
 #include "devices/console/virtio_console.h"
 #include "devices/debug_exit.h"
@@ -30,6 +31,7 @@ constexpr auto kinds = std::to_array<const DeviceKind*>({
     &cmos_kind,
     &pvpanic_kind,
     &debug_exit_kind,
+    &boot_timer_kind,
     &block_kind,
     &net_kind,
     &entropy_kind,

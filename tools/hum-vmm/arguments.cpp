@@ -2,28 +2,14 @@
 #include "tools/hum-vmm/arguments.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <cctype>
 #include <cstdio>
 #include <string_view>
 
-#include "tools/hum-vmm/dialect.h"
+#include "tools/hum-vmm/identity.h"
 #include "tools/hum/usage.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
-namespace {
-
-constexpr std::size_t longest_id = 64;
-
-void check_id(const std::string& id) {
-  const bool good = !id.empty() && id.size() <= longest_id &&
-                    std::all_of(id.begin(), id.end(),
-                                [](unsigned char each) { return std::isalnum(each) != 0 || each == '-'; });
-  if (!good) throw ConfigError("--id", id, "not accepted", "give 1 to 64 letters, digits and '-'");
-}
-
-}  // namespace
 
 std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& arguments) {
   VmmArguments result;
@@ -48,17 +34,27 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
   app.add_option("--mmds-size-limit", result.most_metadata_bytes,
                  "the most metadata, bytes (default: like --http-api-max-payload-size)")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
-  app.add_option("--start-time-us", result.start_time, "the process's start, for the metrics");
-  app.add_option("--start-time-cpu-us", result.start_time_cpu, "the same in CPU time");
-  app.add_option("--parent-cpu-time-us", result.parent_cpu_time, "CPU time to add to that");
+  app.add_flag("--no-seccomp", result.no_seccomp, "do not restrict the process's system calls");
+  app.add_option("--seccomp-filter", result.seccomp_filter, "not read: filters are hum-vmm's own");
+  app.add_flag("--boot-timer", result.boot_timer,
+               "log how long the guest took to start: it writes the byte 123 to 0xc0000000");
+  const CLI::Range moments(std::uint64_t{0}, std::uint64_t{1} << 53);
+  app.add_option("--start-time-us", result.start_time_us, "when the start began, for the metrics")
+      ->check(moments);
+  app.add_option("--start-time-cpu-us", result.start_time_cpu_us, "this process's CPU time then")
+      ->check(moments);
+  app.add_option("--parent-cpu-time-us", result.parent_cpu_time_us, "the CPU time that went before")
+      ->check(moments);
+  bool snapshot_version = false;
+  std::string snapshot;
+  app.add_flag("--snapshot-version", snapshot_version, "refused: there are no snapshots yet");
+  app.add_option("--describe-snapshot", snapshot, "refused: there are no snapshots yet");
   // What clients say that makes no difference here.
   std::string ignored;
   bool ignored_flag = false;
   const std::string group = "Accepted, without effect";
-  for (const char* const name : {"--seccomp-filter", "--module"})
-    app.add_option(name, ignored, "")->group(group);
-  for (const char* const name : {"--no-seccomp", "--show-log-origin", "--boot-timer"})
-    app.add_flag(name, ignored_flag, "")->group(group);
+  app.add_option("--module", ignored, "")->group(group);
+  app.add_flag("--show-log-origin", ignored_flag, "")->group(group);
   bool version = false;
   app.add_flag("--version", version, "print the versions of the API and of the program");
   app.footer(
@@ -81,7 +77,10 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
                 dialect_version.data(), HUM_VERSION);
     return {};
   }
-  check_id(result.id);
+  if (snapshot_version || !snapshot.empty())
+    throw ConfigError(snapshot_version ? "--snapshot-version" : "--describe-snapshot", snapshot,
+                      "snapshots are not supported yet");
+  check_instance_id(result.id);
   if (result.no_api && result.config_file.empty())
     throw ConfigError("--no-api", "", "there is nothing to start", "add --config-file FILE");
   return result;

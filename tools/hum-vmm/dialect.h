@@ -5,12 +5,10 @@
 #include <string_view>
 
 #include "tools/hum-vmm/http_server.h"
+#include "tools/hum-vmm/identity.h"
 #include "tools/hum-vmm/microvm.h"
 
 namespace hum {
-
-// The version that clients are told.
-inline constexpr std::string_view dialect_version = "1.14.0";
 
 // Answers one request in Firecracker's dialect. Whatever it is, there is an answer. On the VM's thread.
 ApiAnswer answer(Microvm& vm, const ApiRequest& request);

@@ -22,6 +22,7 @@ class LineFile {
   // Adds the line's end.
   void write(std::string_view line);
   std::uint64_t lost() const { return lost_; }
+  int fd() const { return file_.get(); }
 
  private:
   bool put_rest();

@@ -52,7 +52,9 @@ void Logger::configure(const std::string& path, const Settings& settings) {
   if (!path.empty()) file.emplace(path);
   const std::lock_guard lock(mutex_);
   settings_ = settings;
-  if (file) file_ = std::move(file);
+  if (!file) return;
+  descriptor_.store(file->fd());
+  file_ = std::move(file);
 }
 
 void Logger::write(LogLevel level, std::string_view text) {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <unistd.h>
+
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <optional>
@@ -28,9 +31,12 @@ class Logger {
   void write(LogLevel level, std::string_view text);
   Settings settings() const;
   std::uint64_t lost() const;
+  // Where the lines go, for a signal handler.
+  const std::atomic<int>& descriptor() const { return descriptor_; }
 
  private:
   std::string id_;
+  std::atomic<int> descriptor_ = STDERR_FILENO;
   mutable std::mutex mutex_;  // guards the three below
   Settings settings_;
   std::optional<LineFile> file_;

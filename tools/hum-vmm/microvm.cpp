@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "devices/boot_timer.h"
 #include "devices/registry.h"
 #include "vmm/base/errors.h"
 
@@ -152,7 +153,11 @@ void Microvm::open_standard_console(Vm& vm) {
 }
 
 void Microvm::start() {
+  const BootMoment now = BootMoment::now();
   VmConfig config = config_.vm_config();
+  if (settings_.boot_timer)
+    config.devices.push_back({"boot-timer", "since-us=" + std::to_string(now.wall.count()) +
+                                                ",since-cpu-us=" + std::to_string(now.cpu.count())});
   if (const json& mmds = config_.get(sections::mmds_config); !mmds.is_null()) {
     const bool second = mmds.value("version", std::string("V1")) == "V2";
     metadata_service_.emplace(

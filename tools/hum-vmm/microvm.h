@@ -37,6 +37,7 @@ class Microvm {
     std::string id;
     Transport transport = Transport::mmio;
     std::size_t most_metadata_bytes = MetadataStore::default_limit;
+    bool boot_timer = false;
   };
 
   // ended is called once, by the loop. Both references outlive the VM.

@@ -186,8 +186,8 @@ TEST_CASE("a VM that a disk wants to be paused says so until its host has room a
   REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, nullptr, &limit) == 0);
   const rlimit low{.rlim_cur = 1 << 16, .rlim_max = limit.rlim_max};
   REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, &low, nullptr) == 0);
-  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0", {{"on-error", "pause"}}) == 204);
-  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0", {{"path", larger}}) == 204);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/data", {{"on-error", "pause"}}) == 204);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/data", {{"path", larger}}) == 204);
   CHECK(next_event(events)->data == json{{"state", "running"}});
   const auto paused = next_event(events);
   REQUIRE(paused);

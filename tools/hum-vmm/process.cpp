@@ -14,11 +14,13 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "devices/boot_timer.h"
 #include "tools/hum-vmm/api_gate.h"
 #include "tools/hum-vmm/dialect.h"
 #include "tools/hum-vmm/http_server.h"
 #include "tools/hum-vmm/microvm.h"
 #include "tools/hum-vmm/own_paths.h"
+#include "tools/hum-vmm/seccomp.h"
 #include "tools/hum/exit_codes.h"
 #include "vmm/base/errors.h"
 
@@ -67,6 +69,20 @@ void tell_end(Logger& logger, const EndRecord& record) {
                    (record.detail.empty() ? "" : ": " + record.detail));
 }
 
+// From the times that the command line has to now. A start that has not come yet has taken no time.
+StartupTimes startup_of(const VmmArguments& arguments) {
+  const auto since = [](std::uint64_t from, std::chrono::microseconds to) {
+    return std::max(to - std::chrono::microseconds(from), std::chrono::microseconds(0));
+  };
+  const BootMoment now = BootMoment::now();
+  StartupTimes times;
+  if (arguments.start_time_us) times.took = since(*arguments.start_time_us, now.wall);
+  if (arguments.start_time_cpu_us)
+    times.cpu_took = since(*arguments.start_time_cpu_us, now.cpu) +
+                     std::chrono::microseconds(arguments.parent_cpu_time_us);
+  return times;
+}
+
 void configure(Microvm& vm, const VmmArguments& arguments) {
   if (!arguments.metrics_path.empty()) vm.put(sections::metrics, {{"metrics_path", arguments.metrics_path}});
   if (!arguments.metadata.empty() &&
@@ -77,26 +93,31 @@ void configure(Microvm& vm, const VmmArguments& arguments) {
   vm.start();
 }
 
-std::uint64_t microseconds_of(clockid_t clock) {
-  timespec time{};
-  ::clock_gettime(clock, &time);
-  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 +
-         static_cast<std::uint64_t>(time.tv_nsec) / 1000;
-}
+// The filters of this thread and of all that it starts from now on.
+class Confinement {
+ public:
+  Confinement(const VmmArguments& arguments, Logger& logger) {
+    if (!arguments.seccomp_filter.empty())
+      logger.write(LogLevel::warning,
+                   "--seccomp-filter " + arguments.seccomp_filter +
+                       " is made for another program's threads: hum-vmm's own filters are in force");
+    if (arguments.no_seccomp || !SeccompFilters::supported()) {
+      const char* const why = arguments.no_seccomp ? "--no-seccomp" : "a build with sanitizers";
+      logger.write(LogLevel::warning, std::string("system calls are not restricted: ") + why);
+      return;
+    }
+    filters_.emplace(logger.descriptor());
+    hook_new_threads(&hook_);
+    filters_->apply(ThreadKind::owner);
+  }
+  ~Confinement() { hook_new_threads(nullptr); }
+  Confinement(const Confinement&) = delete;
+  Confinement& operator=(const Confinement&) = delete;
 
-// A start that has not come yet has taken no time.
-std::chrono::microseconds since(std::uint64_t start, std::uint64_t now) {
-  return std::chrono::microseconds(now - std::min(start, now));
-}
-
-StartupTimes startup_times(const VmmArguments& arguments) {
-  StartupTimes times;
-  if (arguments.start_time) times.took = since(*arguments.start_time, microseconds_of(CLOCK_MONOTONIC));
-  if (arguments.start_time_cpu)
-    times.cpu_took = since(*arguments.start_time_cpu, microseconds_of(CLOCK_PROCESS_CPUTIME_ID)) +
-                     std::chrono::microseconds(arguments.parent_cpu_time);
-  return times;
-}
+ private:
+  std::optional<SeccompFilters> filters_;
+  const ThreadHook hook_ = [this](const std::string& name) { filters_->apply(thread_kind(name)); };
+};
 
 // Before the server's end, which waits for the call that it has made.
 struct Closing {
@@ -116,13 +137,15 @@ int run_vmm(const VmmArguments& arguments) {
   Logger logger(arguments.id);
   logger.configure(arguments.log_path,
                    {.most = log_level_from(arguments.level), .show_level = arguments.show_level});
+  const Confinement confinement(arguments, logger);
   EventLoop loop;
   int ending_signal = 0;
   std::optional<int> code;
   {
     Microvm vm({.id = arguments.id,
                 .transport = arguments.pci ? Transport::pci : Transport::mmio,
-                .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes)},
+                .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes),
+                .boot_timer = arguments.boot_timer},
                loop, logger, [&loop] { loop.stop(); });
     ApiGate gate(loop, [&vm](const ApiRequest& request) {
       return is_own_path(request.path) ? answer_own(vm, request) : answer(vm, request);
@@ -133,7 +156,7 @@ int run_vmm(const VmmArguments& arguments) {
           HttpServer::Settings{.path = arguments.api_sock, .most_body_bytes = arguments.most_body_bytes},
           [&gate](const ApiRequest& request) { return gate.call(request); });
     const Closing closing{gate};
-    vm.set_startup(startup_times(arguments));
+    vm.set_startup(startup_of(arguments));
     try {
       configure(vm, arguments);
     } catch (const std::exception& error) {

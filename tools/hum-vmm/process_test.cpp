@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <ctime>
@@ -446,17 +447,56 @@ TEST_CASE("a wrong command line ends the process with 153 and a word why") {
   const auto arguments =
       GENERATE(as<std::vector<std::string>>(), std::vector<std::string>{"--no-such"},
                std::vector<std::string>{"--id", "a b"}, std::vector<std::string>{"--no-api"},
-               std::vector<std::string>{"--level", "Loud"},
+               std::vector<std::string>{"--level", "Loud"}, std::vector<std::string>{"--snapshot-version"},
+               std::vector<std::string>{"--describe-snapshot", "/snapshot"},
+               std::vector<std::string>{"--start-time-us", "-1"},
+               std::vector<std::string>{"--start-time-cpu-us", "soon"},
                std::vector<std::string>{"--http-api-max-payload-size", "0"});
   VmmProcess process(HUM_VMM_PROGRAM, arguments);
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 153});
   CHECK(process.messages().find("hum-vmm: --") == 0);
 }
 
+TEST_CASE("a filter of system calls that was made for another program is not read, and the log says so") {
+  VmmProcess process(HUM_VMM_PROGRAM, {"--seccomp-filter", "/no/such/filter"});
+  CHECK(process.client().call("GET", "/version")->status == 200);
+  process.signal(SIGHUP);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 156});
+  CHECK(process.messages().find("--seccomp-filter /no/such/filter") != std::string::npos);
+}
+
 TEST_CASE("the version's first line is one that Firecracker's clients read") {
   VmmProcess process(HUM_VMM_PROGRAM, {"--version"});
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
   CHECK(process.output().find("Firecracker v1.14.0\n") == 0);
+}
+
+TEST_CASE("a guest that writes 123 where Firecracker has its boot timer has its time in the log") {
+  if (no_kvm()) return;
+  const testing::TemporaryFolder folder;
+  // A multiboot image: mov byte [0xc0000000], 123; mov eax, 6; out 0xf4, eax; hlt.
+  constexpr std::uint32_t magic = 0x1badb002;
+  constexpr std::uint32_t has_addresses = 1 << 16;
+  constexpr std::uint32_t place = 0x100000;
+  constexpr std::array<std::uint32_t, 8> header = {
+      magic, has_addresses, 0 - magic - has_addresses, place, place, 0, 0, place + 32};
+  constexpr std::array<std::uint8_t, 15> code = {0xc6, 0x05, 0, 0, 0,    0xc0, 123, 0xb8,
+                                                 6,    0,    0, 0, 0xe7, 0xf4, 0xf4};
+  std::ofstream kernel(folder / "kernel", std::ios::binary);
+  kernel.write(reinterpret_cast<const char*>(header.data()), sizeof header);
+  kernel.write(reinterpret_cast<const char*>(code.data()), sizeof code);
+  kernel.close();
+  std::ofstream(folder / "config.json")
+      << json{{"boot-source", {{"kernel_image_path", folder / "kernel"}}},
+              {"machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}}}};
+  const bool is_on = GENERATE(true, false);
+  std::vector<std::string> arguments = {"--no-api", "--config-file", folder / "config.json", "--log-path",
+                                        folder / "log"};
+  if (is_on) arguments.emplace_back("--boot-timer");
+  if (GENERATE(true, false)) arguments.emplace_back("--enable-pci");
+  VmmProcess process(HUM_VMM_PROGRAM, arguments);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 6});
+  CHECK((content_of(folder / "log").find("] Guest-boot-time = ") != std::string::npos) == is_on);
 }
 
 TEST_CASE("metrics and log go to fifos that nobody reads, and the VM does not wait for them") {

@@ -131,13 +131,7 @@ class VmmProcess {
     }
   }
 
-  // In this process's eyes.
-  pid_t pid() const {
-    std::ifstream info("/proc/self/fdinfo/" + std::to_string(child_.end_fd()));
-    for (std::string word; info >> word;)
-      if (pid_t pid = -1; word == "Pid:" && info >> pid) return pid;
-    return -1;
-  }
+  pid_t pid() const { return child_.pid(); }
   void signal(int number) const { ::syscall(SYS_pidfd_send_signal, child_.end_fd(), number, nullptr, 0); }
 
   // Waits for its end.

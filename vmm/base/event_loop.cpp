@@ -34,6 +34,9 @@ std::uint64_t pack(int fd, std::uint32_t serial) {
   return (static_cast<std::uint64_t>(serial) << 32) | static_cast<std::uint32_t>(fd);
 }
 
+// Inherited from the thread that starts another.
+thread_local const ThreadHook* hook_of_new_threads = nullptr;
+
 }  // namespace
 
 EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
@@ -150,26 +153,33 @@ void IoThread::call(const std::function<void()>& work) {
   result.get();
 }
 
+void hook_new_threads(const ThreadHook* hook) {
+  hook_of_new_threads = hook;
+}
+
 std::thread start_thread(const std::string& name, std::function<void()> body) {
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
+  ::sigdelset(&all, SIGSYS);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
   struct Restore {
     const sigset_t& mask;
     ~Restore() { ::pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
   };
-  std::thread thread = [&] {
-    const Restore restore{before};
-    try {
-      return std::thread(std::move(body));
-    } catch (const std::system_error& error) {
-      throw HostError(error.code().value(), "start the thread '" + name + "'",
-                      "raise the limit of processes (ulimit -u)");
-    }
-  }();
-  ::pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
-  return thread;
+  const Restore restore{before};
+  try {
+    return std::thread([name, body = std::move(body), hook = hook_of_new_threads] {
+      // By the thread itself: from outside it takes /proc, which a jail has not.
+      ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());
+      hook_of_new_threads = hook;
+      if (hook != nullptr) (*hook)(name);
+      body();
+    });
+  } catch (const std::system_error& error) {
+    throw HostError(error.code().value(), "start the thread '" + name + "'",
+                    "raise the limit of processes (ulimit -u)");
+  }
 }
 
 }  // namespace hum

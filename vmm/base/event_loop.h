@@ -99,8 +99,14 @@ class IoThread {
   std::thread thread_;
 };
 
-// Starts a thread with every signal blocked, so that signals reach only threads that want them. Throws
-// HostError.
+// Starts a thread with every signal blocked, so that signals reach only threads that want them; SIGSYS is
+// not, which a thread only brings upon itself. Throws HostError.
 std::thread start_thread(const std::string& name, std::function<void()> body);
+
+// Called by a new thread with its name, before anything else that it does.
+using ThreadHook = std::function<void(const std::string& name)>;
+// For all threads that the calling thread starts from now on, and those that they start in turn; null: none.
+// So a program gives its threads what a library has no business with. The hook outlives the threads.
+void hook_new_threads(const ThreadHook* hook);
 
 }  // namespace hum

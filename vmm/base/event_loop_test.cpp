@@ -397,6 +397,36 @@ TEST_CASE("a starting thread leaves the starter's signal mask as it was") {
   CHECK(::sigismember(&after, SIGTERM) == 0);
 }
 
+TEST_CASE("a hook is called by each new thread first, and by those that they start, and by no others") {
+  std::mutex mutex;
+  std::vector<std::pair<std::string, std::thread::id>> calls;
+  const ThreadHook hook = [&](const std::string& name) {
+    const std::lock_guard lock(mutex);
+    calls.emplace_back(name, std::this_thread::get_id());
+  };
+  std::thread::id first;
+  std::thread::id second;
+  hook_new_threads(&hook);
+  start_thread("first of two threads", [&] {
+    first = std::this_thread::get_id();
+    start_thread("second", [&] { second = std::this_thread::get_id(); }).join();
+  }).join();
+  std::thread([] { start_thread("of a stranger", [] {}).join(); }).join();
+  hook_new_threads(nullptr);
+  start_thread("without", [] {}).join();
+  REQUIRE(calls.size() == 2);
+  CHECK(calls[0] == std::pair(std::string("first of two threads"), first));
+  CHECK(calls[1] == std::pair(std::string("second"), second));
+}
+
+TEST_CASE("a thread's name is its own from its first moment") {
+  std::array<char, 16> name{};
+  start_thread("a name of more than fifteen", [&] {
+    ::pthread_getname_np(::pthread_self(), name.data(), name.size());
+  }).join();
+  CHECK(std::string(name.data()) == "a name of more ");
+}
+
 TEST_CASE("a thread that the host refuses is the host's error, with the signal mask as it was") {
   pthread_attr_t before;
   REQUIRE(::pthread_getattr_default_np(&before) == 0);

@@ -14,9 +14,9 @@ namespace hum::layout {
 inline constexpr std::uint64_t gib = 1ull << 30;
 inline constexpr std::uint64_t mib = 1ull << 20;
 
-inline constexpr std::uint64_t low_ram_limit = 3 * gib;     // RAM below the hole
-inline constexpr std::uint64_t high_ram_begin = 4 * gib;    // RAM above it
-inline constexpr std::uint64_t pci_window_begin = 3 * gib;  // 32-bit BARs
+inline constexpr std::uint64_t low_ram_limit = 3 * gib;           // RAM below the hole
+inline constexpr std::uint64_t high_ram_begin = 4 * gib;          // RAM above it
+inline constexpr std::uint64_t pci_window_begin = 3 * gib + mib;  // 32-bit BARs; behind the boot timer's page
 inline constexpr std::uint64_t pci_window_end = 0xd0000000;
 inline constexpr std::uint64_t virtio_mmio_begin = 0xd0000000;  // a page for each device
 inline constexpr std::uint64_t virtio_mmio_stride = 0x1000;

@@ -21,6 +21,7 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
+  pid_t pid() const { return pid_; }           // until reaped
   int end_fd() const { return pidfd_.get(); }  // readable once it has ended
   int output() const { return output_.get(); }
   int messages() const { return messages_.get(); }
