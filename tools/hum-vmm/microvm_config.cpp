@@ -11,6 +11,7 @@
 
 #include "devices/mmds/mmds_backend.h"
 #include "devices/registry.h"
+#include "tools/hum-vmm/cpu_config.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
 
@@ -115,6 +116,7 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
   if (section.id_field.empty()) {
     if (&section == &sections::vsock) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
+    if (&section == &sections::cpu_config) cpu_template_of(checked);
     kept = checked;
     return;
   }
@@ -238,6 +240,7 @@ VmConfig MicrovmConfig::vm_config() const {
   config.set("cpus", std::to_string(machine["vcpu_count"].get<std::uint64_t>()));
   config.set("memory", std::to_string(machine["mem_size_mib"].get<std::uint64_t>()) + "M");
   config.set("hugepages", machine["huge_pages"] == "2M" ? "on" : "off");
+  if (const json& cpu = get(sections::cpu_config); !cpu.is_null()) config.cpu_template = cpu_template_of(cpu);
   config.boot.kernel_path = text_of(source, "kernel_image_path");
   config.boot.initrd_path = text_of(source, "initrd_path");
   config.boot.command_line = command_line();
