@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cerrno>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -279,6 +282,12 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
 
 }  // namespace
 
+std::string file_content(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw HostError(errno, "read '" + path + "'", "give a file that can be read");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 ApiAnswer answer(Microvm& vm, const ApiRequest& request) {
   ApiAnswer result;
   try {
@@ -313,7 +322,9 @@ void load_config(Microvm& vm, std::string_view text) {
       name = section->alias;
     }
     if (!given.contains(name)) continue;
-    const json& value = given[name];
+    // A CPU configuration may be a file of its own.
+    const bool is_path = section == &sections::cpu_config && given[name].is_string();
+    const json value = is_path ? parse_json(file_content(given[name].get<std::string>())) : given[name];
     const json elements = section->id_field.empty() ? json::array({value}) : value;
     if (!elements.is_array()) throw ConfigError(name, "", "no list", "give a list of objects");
     if (elements.empty()) continue;

@@ -91,6 +91,11 @@ json checked_value(const std::string& name, const Field& field, const json& valu
           !std::all_of(value.begin(), value.end(), [](const json& each) { return each.is_string(); }))
         refuse(name, value, "an object whose values are texts");
       break;
+    case FieldType::objects:
+      if (!value.is_array() ||
+          !std::all_of(value.begin(), value.end(), [](const json& each) { return each.is_object(); }))
+        refuse(name, value, "a list of objects");
+      break;
     case FieldType::limiter:
       return checked_fields(name, limiter_fields, value);
     case FieldType::bucket:

@@ -17,6 +17,7 @@ enum class FieldType : std::uint8_t {
   integer,
   choice,
   texts,    // a list
+  objects,  // a list of objects, whose fields are not checked here
   limiter,  // {"bandwidth": BUCKET, "ops": BUCKET}, a BUCKET {"size", "refill_time", "one_time_burst"}
   bucket,
   texts_by_name,  // an object

@@ -10,6 +10,7 @@
 
 #include "devices/mmds/mmds_backend.h"
 #include "devices/registry.h"
+#include "tools/hum-vmm/cpu_config.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
 
@@ -122,6 +123,7 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
   if (section.id_field.empty()) {
     if (&section == &sections::vsock || &section == &sections::balloon) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
+    if (&section == &sections::cpu_config) cpu_template_of(checked);
     kept = checked;
     if (&section == &sections::balloon)
       for (const auto& [name, value] : {std::pair("stats_polling_interval_s", json(0)),
@@ -253,6 +255,7 @@ VmConfig MicrovmConfig::vm_config() const {
   config.set("cpus", std::to_string(machine["vcpu_count"].get<std::uint64_t>()));
   config.set("memory", std::to_string(machine["mem_size_mib"].get<std::uint64_t>()) + "M");
   config.set("hugepages", machine["huge_pages"] == "2M" ? "on" : "off");
+  if (const json& cpu = get(sections::cpu_config); !cpu.is_null()) config.cpu_template = cpu_template_of(cpu);
   config.boot.kernel_path = text_of(source, "kernel_image_path");
   config.boot.initrd_path = text_of(source, "initrd_path");
   config.boot.command_line = command_line();

@@ -8,9 +8,6 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <ctime>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -34,12 +31,6 @@ sigset_t ending_signals() {
   ::sigemptyset(&set);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, signal);
   return set;
-}
-
-std::string content_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw HostError(errno, "read '" + path + "'", "give a file that can be read");
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // Never returns: whoever waits for this process sees the signal.
@@ -86,10 +77,10 @@ StartupTimes startup_of(const VmmArguments& arguments) {
 void configure(Microvm& vm, const VmmArguments& arguments) {
   if (!arguments.metrics_path.empty()) vm.put(sections::metrics, {{"metrics_path", arguments.metrics_path}});
   if (!arguments.metadata.empty() &&
-      vm.metadata().put(content_of(arguments.metadata)) != MetadataStore::Change::done)
+      vm.metadata().put(file_content(arguments.metadata)) != MetadataStore::Change::done)
     throw ConfigError("--metadata", arguments.metadata, "no JSON, or more than --mmds-size-limit allows");
   if (arguments.config_file.empty()) return;
-  load_config(vm, content_of(arguments.config_file));
+  load_config(vm, file_content(arguments.config_file));
   vm.start();
 }
 

@@ -471,21 +471,69 @@ TEST_CASE("the version's first line is one that Firecracker's clients read") {
   CHECK(process.output().find("Firecracker v1.14.0\n") == 0);
 }
 
-TEST_CASE("a guest that writes 123 where Firecracker has its boot timer has its time in the log") {
-  if (no_kvm()) return;
-  const testing::TemporaryFolder folder;
-  // A multiboot image: mov byte [0xc0000000], 123; mov eax, 6; out 0xf4, eax; hlt.
+// A multiboot image that runs this in 32-bit protected mode.
+void write_kernel(const std::string& path, const std::vector<std::uint8_t>& code) {
   constexpr std::uint32_t magic = 0x1badb002;
   constexpr std::uint32_t has_addresses = 1 << 16;
   constexpr std::uint32_t place = 0x100000;
   constexpr std::array<std::uint32_t, 8> header = {
       magic, has_addresses, 0 - magic - has_addresses, place, place, 0, 0, place + 32};
-  constexpr std::array<std::uint8_t, 15> code = {0xc6, 0x05, 0, 0, 0,    0xc0, 123, 0xb8,
-                                                 6,    0,    0, 0, 0xe7, 0xf4, 0xf4};
-  std::ofstream kernel(folder / "kernel", std::ios::binary);
+  std::ofstream kernel(path, std::ios::binary);
   kernel.write(reinterpret_cast<const char*>(header.data()), sizeof header);
-  kernel.write(reinterpret_cast<const char*>(code.data()), sizeof code);
-  kernel.close();
+  kernel.write(reinterpret_cast<const char*>(code.data()), static_cast<std::streamsize>(code.size()));
+}
+
+TEST_CASE("a guest finds the CPUID leaves and registers that a CPU configuration gives it") {
+  if (no_kvm()) return;
+  const testing::TemporaryFolder folder;
+  // mov ecx, 0x1a0; rdmsr; and eax, 1; mov esi, eax; mov eax, 0x80000002; cpuid; and eax, 0x7e; or eax, esi;
+  // out 0xf4, eax; hlt
+  write_kernel(folder / "kernel",
+               {0xb9, 0xa0, 0x01, 0,    0,    0x0f, 0x32, 0x83, 0xe0, 0x01, 0x89, 0xc6, 0xb8, 0x02,
+                0,    0,    0x80, 0x0f, 0xa2, 0x83, 0xe0, 0x7e, 0x09, 0xf0, 0xe7, 0xf4, 0xf4});
+  json cpu = {{"cpuid_modifiers",
+               {{{"leaf", "0x80000002"},
+                 {"subleaf", "0x0"},
+                 {"flags", 0},
+                 {"modifiers", {{{"register", "eax"}, {"bitmap", "0b0101010x"}}}}}}}};
+  const bool is_set = GENERATE(true, false);
+  cpu["msr_modifiers"] = {{{"addr", "0x1a0"}, {"bitmap", is_set ? "0b1" : "0b0"}}};
+  std::ofstream(folder / "cpu.json") << cpu;
+  const bool is_file = GENERATE(true, false);
+  std::ofstream(folder / "config.json") << json{{"boot-source", {{"kernel_image_path", folder / "kernel"}}},
+                                                {"machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}}},
+                                                {"cpu-config", is_file ? json(folder / "cpu.json") : cpu}};
+  VmmProcess process(HUM_VMM_PROGRAM, {"--no-api", "--config-file", folder / "config.json"});
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0x54 | (is_set ? 1 : 0)});
+}
+
+TEST_CASE("what KVM does not have is an error of the start, and a process that can be told better") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  CHECK(status_of(client, "PUT", "/boot-source", boot_source("exit_code", "exit=4")) == 204);
+  const auto fault_with = [&](const json& cpu) {
+    REQUIRE(status_of(client, "PUT", "/cpu-config", cpu) == 204);
+    return fault_of(client, "PUT", "/actions", R"({"action_type": "InstanceStart"})");
+  };
+  CHECK(fault_with({{"kvm_capabilities", {"99999"}}}).find("capability '99999'") == 0);
+  const json leaf = {{"leaf", "0x3fffffff"}, {"subleaf", "0x0"}, {"flags", 0}, {"modifiers", json::array()}};
+  CHECK(fault_with({{"cpuid_modifiers", {leaf}}}).find("cpuid '0x3fffffff.0x0'") == 0);
+  CHECK(fault_with({{"msr_modifiers", {{{"addr", "0x12345678"}, {"bitmap", "0b1"}}}}})
+            .find("msr '0x12345678'") == 0);
+  CHECK(fault_of(client, "PUT", "/cpu-config", R"({"reg_modifiers": []})").find("unknown field") !=
+        std::string::npos);
+  CHECK(json::parse(client.call("GET", "/vm/config")->body)["cpu-config"].contains("msr_modifiers"));
+  CHECK(status_of(client, "PUT", "/cpu-config", json::object()) == 204);
+  CHECK(status_of(client, "PUT", "/actions", {{"action_type", "InstanceStart"}}) == 204);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 4});
+}
+
+TEST_CASE("a guest that writes 123 where Firecracker has its boot timer has its time in the log") {
+  if (no_kvm()) return;
+  const testing::TemporaryFolder folder;
+  // mov byte [0xc0000000], 123; mov eax, 6; out 0xf4, eax; hlt
+  write_kernel(folder / "kernel", {0xc6, 0x05, 0, 0, 0, 0xc0, 123, 0xb8, 6, 0, 0, 0, 0xe7, 0xf4, 0xf4});
   std::ofstream(folder / "config.json")
       << json{{"boot-source", {{"kernel_image_path", folder / "kernel"}}},
               {"machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}}}};

@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <array>
@@ -199,15 +200,20 @@ constexpr ArgumentRule argument_rules[] = {
 const std::atomic<int>* report_to = nullptr;
 
 // Only what a signal handler may do, and what every filter allows.
-void report_and_end(int /*signal*/, siginfo_t* info, void* /*context*/) {
+void report_and_end(int /*signal*/, siginfo_t* info, void* context) {
+  const auto& registers = static_cast<const ucontext_t*>(context)->uc_mcontext.gregs;
   std::array<char, 16> thread{};
   ::prctl(PR_GET_NAME, thread.data());
-  std::array<char, 160> text{};
+  std::array<char, 256> text{};
   char* end = text.data();
   const auto add = [&](std::string_view part) { end = std::copy(part.begin(), part.end(), end); };
   add("hum-vmm: the system call ");
   end = std::to_chars(end, end + 12, info->si_syscall).ptr;
-  add(" by the thread '");
+  add(" (0x");
+  end = std::to_chars(end, end + 20, static_cast<std::uint64_t>(registers[REG_RDI]), 16).ptr;
+  add(", 0x");
+  end = std::to_chars(end, end + 20, static_cast<std::uint64_t>(registers[REG_RSI]), 16).ptr;
+  add(", ...) by the thread '");
   add(thread.data());
   add("' is none that it needs; this is an attack, or a fault of hum-vmm\n");
   if (::write(report_to->load(), text.data(), static_cast<std::size_t>(end - text.data())) < 0) {

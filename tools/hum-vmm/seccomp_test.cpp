@@ -112,9 +112,9 @@ TEST_CASE("threads are of a kind by their names") {
 TEST_CASE("what no thread needs ends the process, with a word of which call and thread it was") {
   if (no_filters()) return;
   const auto kind = GENERATE(Kind::owner, Kind::api, Kind::vcpu, Kind::io);
-  const Result result = result_of(kind, [] { ::syscall(SYS_execve, "/bin/true", nullptr, nullptr); });
+  const Result result = result_of(kind, [] { ::syscall(SYS_execve, nullptr, 0xabcdefL, nullptr); });
   CHECK(result.exit_code == SeccompFilters::exit_code);
-  CHECK(result.report.find("the system call 59 by the thread '") != std::string::npos);
+  CHECK(result.report.find("the system call 59 (0x0, 0xabcdef, ...) by the thread '") != std::string::npos);
   if (kind == Kind::vcpu) CHECK(result.report.find("'vcpu0'") != std::string::npos);
   for (const long call : {SYS_ptrace, SYS_mount, SYS_setuid, SYS_kill, SYS_process_vm_writev, SYS_unshare,
                           SYS_bpf, SYS_keyctl, SYS_pidfd_send_signal})
@@ -252,7 +252,7 @@ TEST_CASE("a forbidden call by hum-vmm is its end, with code 148 and a line in i
   CHECK(end.code == SeccompFilters::exit_code);
   std::ifstream log(folder / "log");
   const std::string text((std::istreambuf_iterator<char>(log)), {});
-  CHECK(text.find("the system call 59 by the thread 'hum-vmm'") != std::string::npos);
+  CHECK(text.find("the system call 59 (") != std::string::npos);
 }
 
 }  // namespace hum

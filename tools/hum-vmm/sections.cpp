@@ -32,6 +32,12 @@ constexpr Field machine_config_patch_fields[] = {
     machine_config_fields[5],
 };
 
+constexpr Field cpu_config_fields[] = {
+    {.name = "kvm_capabilities", .type = texts},
+    {.name = "cpuid_modifiers", .type = objects},
+    {.name = "msr_modifiers", .type = objects},
+};
+
 constexpr Field drive_fields[] = {
     {.name = "drive_id", .required = true},
     {.name = "is_root_device", .type = boolean, .required = true},
@@ -121,7 +127,6 @@ constexpr Section unsupported(std::string_view name, std::string_view path, std:
   return {.name = name, .path = path, .fields = {}, .id_field = id_field, .supported = false};
 }
 
-constexpr Section cpu_config = unsupported("cpu-config", "cpu-config");
 constexpr Section memory_hotplug = unsupported("memory-hotplug", "hotplug/memory");
 constexpr Section pmem = unsupported("pmem", "pmem", "id");
 
@@ -130,7 +135,7 @@ constexpr std::array everything = {
     &sections::metrics,
     &sections::boot_source,
     &sections::machine_config,
-    &cpu_config,
+    &sections::cpu_config,
     &sections::drives,
     &pmem,
     &sections::network_interfaces,
@@ -152,6 +157,7 @@ constinit const Section machine_config{.name = "machine-config",
                                        .path = "machine-config",
                                        .fields = machine_config_fields,
                                        .patch_fields = machine_config_patch_fields};
+constinit const Section cpu_config{.name = "cpu-config", .path = "cpu-config", .fields = cpu_config_fields};
 constinit const Section drives{.name = "drives",
                                .path = "drives",
                                .fields = drive_fields,

@@ -25,6 +25,7 @@ namespace sections {
 
 extern const Section boot_source;
 extern const Section machine_config;
+extern const Section cpu_config;
 extern const Section drives;
 extern const Section network_interfaces;
 extern const Section vsock;

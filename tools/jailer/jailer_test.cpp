@@ -422,12 +422,11 @@ TEST_CASE("a jail that was used already, or is a link to elsewhere, is not used 
 }
 
 TEST_CASE("without root a jailer says so") {
-  if (::geteuid() != 0) return;  // all that the other tests are skipped for
   const Jailer jailer;
   int status = 0;
   const pid_t child = ::fork();
   if (child == 0) {
-    if (::setresuid(user, user, user) != 0) ::_exit(2);
+    if (::geteuid() == 0 && ::setresuid(user, user, user) != 0) ::_exit(2);
     std::vector<std::string> words = jailer.words({}, {});
     words.erase(words.begin());
     try {

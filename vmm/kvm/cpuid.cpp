@@ -2,7 +2,12 @@
 #include "vmm/kvm/cpuid.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <string>
+
+#include "vmm/base/errors.h"
+#include "vmm/base/hex.h"
 
 namespace hum {
 namespace {
@@ -53,6 +58,21 @@ void set_topology_leaf(std::vector<kvm_cpuid_entry2>& leaves, std::uint32_t func
 
 std::uint32_t CpuTopology::core_bits() const {
   return static_cast<std::uint32_t>(std::bit_width(cpus - 1));
+}
+
+void apply_template(const CpuTemplate& wanted, std::vector<kvm_cpuid_entry2>& leaves) {
+  for (const CpuTemplate::Cpuid& change : wanted.cpuid) {
+    const auto leaf = std::find_if(leaves.begin(), leaves.end(), [&](const auto& each) {
+      return each.function == change.function && each.index == change.index;
+    });
+    if (leaf == leaves.end())
+      throw ConfigError("cpuid", hex(change.function) + "." + hex(change.index), "this KVM has no such leaf",
+                        "leave it out, or run on another host");
+    leaf->flags = change.flags;
+    const std::array<std::uint32_t*, 4> registers = {&leaf->eax, &leaf->ebx, &leaf->ecx, &leaf->edx};
+    for (std::size_t i = 0; i < registers.size(); ++i)
+      *registers[i] = static_cast<std::uint32_t>(change.registers[i].applied_to(*registers[i]));
+  }
 }
 
 std::vector<kvm_cpuid_entry2> vcpu_cpuid(std::vector<kvm_cpuid_entry2> leaves, const CpuTopology& topology,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "vmm/kvm/abi.h"
+#include "vmm/kvm/cpu_template.h"
 
 namespace hum {
 
@@ -15,6 +16,9 @@ struct CpuTopology {
   // Bits of an APIC id that number the cores of the package.
   std::uint32_t core_bits() const;
 };
+
+// Changes those leaves that a template names, in its order. Throws ConfigError: there is no such leaf.
+void apply_template(const CpuTemplate& wanted, std::vector<kvm_cpuid_entry2>& leaves);
 
 // The CPUID leaves of one vCPU, made from those the host's KVM supports: topology and APIC ids in leaves 1,
 // 4, 0xb, 0x1f, 0x80000008, 0x8000001d and 0x8000001e (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "vmm/base/errors.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -104,6 +105,37 @@ TEST_CASE("AMD's leaves count the cores too") {
   CHECK(find(leaves, 0x8000001e).eax == 3);
   CHECK(find(leaves, 0x8000001e).ebx == 3);
   CHECK(find(leaves, 0xb, 1).ebx == 4);  // the vendor leaf says that it exists
+}
+
+TEST_CASE("a template changes the bits of its leaves that it names, and no others") {
+  std::vector<kvm_cpuid_entry2> leaves = intel();
+  leaves[3].ecx = 0xff00ff00;
+  const std::vector<kvm_cpuid_entry2> before = leaves;
+  CpuTemplate wanted;
+  CpuTemplate::Cpuid cache{.function = 4, .index = 3, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
+  cache.registers[2] = {.mask = 0xf00f, .value = 0x100f};
+  CpuTemplate::Cpuid features{.function = 1};
+  features.registers[3] = {.mask = 0xffffffff, .value = 5};
+  wanted.cpuid = {cache, features};
+  apply_template(wanted, leaves);
+  CHECK(find(leaves, 4, 3).ecx == 0xff001f0f);
+  CHECK(find(leaves, 4, 3).eax == find(before, 4, 3).eax);
+  CHECK(find(leaves, 4, 3).flags == KVM_CPUID_FLAG_SIGNIFCANT_INDEX);
+  CHECK(find(leaves, 4, 0).ecx == find(before, 4, 0).ecx);
+  CHECK(find(leaves, 1).edx == 5);
+  CHECK(find(leaves, 1).ebx == find(before, 1).ebx);
+}
+
+TEST_CASE("a leaf that KVM does not have cannot be changed, topology stays the machine's") {
+  std::vector<kvm_cpuid_entry2> leaves = intel();
+  CpuTemplate wanted;
+  wanted.cpuid = {{.function = 4, .index = 1}};
+  CHECK_THROWS_AS(apply_template(wanted, leaves), ConfigError);
+  CpuTemplate::Cpuid ids{.function = 1};
+  ids.registers[1] = {.mask = 0xffffffff, .value = 0};
+  wanted.cpuid = {ids};
+  apply_template(wanted, leaves);
+  CHECK(find(vcpu_cpuid(leaves, {4}, 3, true), 1).ebx >> 24 == 3);
 }
 
 }  // namespace hum

@@ -9,7 +9,6 @@ namespace {
 constexpr unsigned long owner[] = {
     KVM_GET_API_VERSION,
     KVM_GET_VCPU_MMAP_SIZE,
-    KVM_CHECK_EXTENSION,
     KVM_CREATE_VM,
     KVM_SET_TSS_ADDR,
     KVM_SET_USER_MEMORY_REGION,
@@ -48,13 +47,8 @@ constexpr unsigned long owner[] = {
 };
 
 constexpr unsigned long run[] = {
-    KVM_RUN,
-    KVM_SET_SIGNAL_MASK,
-    KVM_IRQ_LINE,
-    KVM_IRQFD,
-    KVM_IOEVENTFD,
-    KVM_SET_GSI_ROUTING,
-    KVM_REGISTER_COALESCED_MMIO,
+    KVM_CHECK_EXTENSION, KVM_RUN,       KVM_SET_SIGNAL_MASK, KVM_IRQ_LINE,
+    KVM_IRQFD,           KVM_IOEVENTFD, KVM_SET_GSI_ROUTING, KVM_REGISTER_COALESCED_MMIO,
 };
 
 }  // namespace

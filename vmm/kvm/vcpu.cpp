@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <mutex>
 
 #include "vmm/base/errors.h"
+#include "vmm/base/hex.h"
 
 namespace hum {
 namespace {
@@ -41,12 +41,6 @@ CpuRegisters::Segment named(std::string_view name, const kvm_segment& segment) {
                               unsigned{segment.l} << 13 | unsigned{segment.db} << 14 |
                               unsigned{segment.g} << 15;
   return {name, segment.selector, segment.base, segment.limit, static_cast<std::uint16_t>(attributes)};
-}
-
-std::string hex(std::uint64_t value) {
-  std::array<char, 20> text;
-  std::snprintf(text.data(), text.size(), "0x%llx", static_cast<unsigned long long>(value));
-  return text.data();
 }
 
 std::string describe_internal_error(const kvm_run& run) {
@@ -95,6 +89,17 @@ bool Vcpu::set_msr(std::uint32_t index, std::uint64_t value) {
   entry.data = value;
   KvmTable<kvm_msrs, kvm_msr_entry> table(header, std::span(&entry, 1));
   return kvm_ioctl(fd_.get(), KVM_SET_MSRS, table.get()) == 1;
+}
+
+std::optional<std::uint64_t> Vcpu::msr(std::uint32_t index) const {
+  kvm_msrs header{};
+  header.nmsrs = 1;
+  kvm_msr_entry entry{};
+  entry.index = index;
+  KvmTable<kvm_msrs, kvm_msr_entry> table(header, std::span(&entry, 1));
+  if (kvm_ioctl(fd_.get(), KVM_GET_MSRS, table.get()) != 1) return {};
+  std::memcpy(&entry, static_cast<const std::byte*>(table.get()) + sizeof header, sizeof entry);
+  return entry.data;
 }
 
 void Vcpu::set_start(const CpuEntry& entry) {

@@ -51,6 +51,8 @@ class Vcpu {
   void set_cpuid(const std::vector<kvm_cpuid_entry2>& leaves);
   // Sets one model-specific register; false where KVM refuses it.
   bool set_msr(std::uint32_t index, std::uint64_t value);
+  // None where KVM refuses it.
+  std::optional<std::uint64_t> msr(std::uint32_t index) const;
   // Throws HostError.
   void set_start(const CpuEntry& entry);
 

@@ -13,6 +13,7 @@
 
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/hex.h"
 
 namespace hum {
 namespace {
@@ -40,12 +41,6 @@ std::string utc_now() {
   std::snprintf(text.data(), text.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", parts.tm_year + 1900,
                 parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
                 now.tv_nsec / 1'000'000);
-  return text.data();
-}
-
-std::string hex(std::uint64_t value) {
-  std::array<char, 24> text;
-  std::snprintf(text.data(), text.size(), "0x%llx", static_cast<unsigned long long>(value));
   return text.data();
 }
 

@@ -12,6 +12,7 @@
 
 #include "vmm/acpi/tables.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/hex.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/machine/layout.h"
 #include "vmm/virtio/mmio_transport.h"
@@ -99,6 +100,14 @@ const DeviceKind& known_kind(std::span<const DeviceKind* const> kinds, const std
   throw ConfigError("device", name, "unknown kind of device", "known are " + known);
 }
 
+// What a user has asked for is not optional.
+void set_wanted(Vcpu& vcpu, const CpuTemplate::Msr& msr) {
+  const std::optional<std::uint64_t> before = vcpu.msr(msr.index);
+  if (before && vcpu.set_msr(msr.index, msr.bits.applied_to(*before))) return;
+  throw ConfigError("msr", hex(msr.index), before ? "KVM refuses the value" : "this KVM has no such register",
+                    "leave it out, or run on another host");
+}
+
 Kvm open_kvm(const VmConfig& config) {
   return config.kvm_fd >= 0 ? Kvm(config.kvm_fd) : Kvm();
 }
@@ -160,7 +169,12 @@ void Machine::create_vcpus(const VmConfig& config) {
     throw ConfigError("cpus", std::to_string(config.cpus), "is more than this KVM supports",
                       "give at most " + std::to_string(most));
   const int signal = config.kick_signal != 0 ? config.kick_signal : default_kick_signal;
-  const std::vector<kvm_cpuid_entry2> supported = kvm_.supported_cpuid();
+  for (const std::uint32_t capability : config.cpu_template.capabilities)
+    if (kvm_.extension(static_cast<int>(capability)) <= 0)
+      throw ConfigError("capability", std::to_string(capability), "this KVM does not have it",
+                        "leave it out, or run on another host");
+  std::vector<kvm_cpuid_entry2> supported = kvm_.supported_cpuid();
+  apply_template(config.cpu_template, supported);
   const bool tsc_deadline = kvm_.extension(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
   for (std::uint32_t id = 0; id < config.cpus; ++id) {
     Vcpu& vcpu = *vcpus_.emplace_back(std::make_unique<Vcpu>(vm_, id, signal));
@@ -168,6 +182,7 @@ void Machine::create_vcpus(const VmConfig& config) {
     for (const auto& [index, value] : {std::pair(msr_misc_enable, misc_enable_fast_strings),
                                        std::pair(msr_mtrr_default_type, mtrr_enabled_write_back)})
       if (!vcpu.set_msr(index, value)) log_.info("KVM refuses the optional MSR " + std::to_string(index));
+    for (const CpuTemplate::Msr& msr : config.cpu_template.msrs) set_wanted(vcpu, msr);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "vmm/base/options.h"
 #include "vmm/boot/boot.h"
 #include "vmm/device/device.h"
+#include "vmm/kvm/cpu_template.h"
 #include "vmm/memory/guest_memory.h"
 
 namespace hum {
@@ -26,6 +27,7 @@ struct VmConfig {
   Irqchip irqchip = Irqchip::split;
   Transport transport = Transport::pci;
   bool hotplug = false;  // virtio devices may come and go while the VM runs; needs Transport::pci
+  CpuTemplate cpu_template;
   BootRequest boot;
   std::vector<DeviceConfig> devices;
   std::vector<DeviceService*> services;  // what the program lends to devices; outlives the Vm
