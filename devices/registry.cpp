@@ -10,7 +10,9 @@
 #include "devices/debug_exit.h"
 #include "devices/entropy.h"
 #include "devices/i8042.h"
+#include "devices/mem/mem_device.h"
 #include "devices/net/net_kind.h"
+#include "devices/pmem.h"
 #include "devices/power.h"
 #include "devices/pvpanic.h"
 #include "devices/serial.h"
@@ -38,6 +40,8 @@ constexpr auto kinds = std::to_array<const DeviceKind*>({
     &vhost_user_net_kind,
     &vsock_kind,
     &balloon_kind,
+    &pmem_kind,
+    &mem_kind,
 });
 
 }  // namespace

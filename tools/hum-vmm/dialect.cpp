@@ -141,6 +141,16 @@ ApiAnswer get_balloon(const Microvm& vm, std::string_view path) {
   return with(path == "balloon/statistics" ? balloon_statistics(vm) : hinting_status(vm));
 }
 
+ApiAnswer get_memory(const Microvm& vm) {
+  require(vm, Phase::after);
+  json body = vm.config().get(sections::memory_hotplug);
+  if (body.is_null()) throw Refused("No memory hotplug device found.");
+  const json report = vm.memory_report();
+  for (const std::string name : {"plugged", "requested"})
+    body[name + "_size_mib"] = report[name + "_bytes"].get<std::uint64_t>() >> 20;
+  return with(body);
+}
+
 // A body may be left out.
 ApiAnswer change_hinting(Microvm& vm, const ApiRequest& request, bool start) {
   const json body = request.body.empty() ? json::object() : parse_json(request.body);
@@ -164,6 +174,7 @@ ApiAnswer get(const Microvm& vm, std::string_view path) {
   if (path == "version") return with({{"firecracker_version", dialect_version}});
   if (path == "vm/config") return with(vm.config().all());
   if (path.starts_with("balloon")) return get_balloon(vm, path);
+  if (path == "hotplug/memory") return get_memory(vm);
   return with(vm.config().get(sections::machine_config));
 }
 
@@ -232,7 +243,8 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
                                    "machine-config",
                                    "balloon",
                                    "balloon/statistics",
-                                   "balloon/hinting/status"};
+                                   "balloon/hinting/status",
+                                   "hotplug/memory"};
   if (request.method == "GET" && std::find(readable.begin(), readable.end(), path) != readable.end()) {
     if (!request.body.empty()) throw Refused("GET request cannot have a body.");
     return get(vm, path);

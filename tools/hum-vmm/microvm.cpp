@@ -90,6 +90,10 @@ json Microvm::balloon_report() const {
   return device_metrics(vm_->device_reports(), "balloon");
 }
 
+json Microvm::memory_report() const {
+  return device_metrics(vm_->device_reports(), "mem");
+}
+
 void Microvm::start_hinting(bool acknowledge) {
   const std::string device = *config_.device_name(sections::balloon);
   vm_->change(device, acknowledge ? "hinting-acknowledge=on" : "hinting-acknowledge=off");
@@ -200,10 +204,12 @@ void Microvm::flush_metrics() {
   const std::vector<virtio::DeviceReport> reports =
       vm_ ? vm_->device_reports() : std::vector<virtio::DeviceReport>();
   for (const auto& [name, kind] : {std::pair("block", "disk"),
+                                   {"pmem", "pmem"},
                                    {"net", "net"},
                                    {"entropy", "rng"},
                                    {"vsock", "vsock"},
-                                   {"balloon", "balloon"}})
+                                   {"balloon", "balloon"},
+                                   {"memory_hotplug", "mem"}})
     line[name] = device_metrics(reports, kind);
   metrics_->write(line.dump());
 }

@@ -53,8 +53,10 @@ class Microvm {
 
   // Of a VM that runs and has a balloon: what it reports (BalloonDevice), the numbers by their names.
   nlohmann::json balloon_report() const;
-  // Has it ask for the guest's free pages, which with acknowledge are the guest's again as soon as it has
-  // told of all; or ends that. Each throws ConfigError.
+  // The same of the memory that can be plugged (MemDevice).
+  nlohmann::json memory_report() const;
+  // Has the balloon ask for the guest's free pages, which with acknowledge are the guest's again as soon as
+  // it has told of all; or ends that. Each throws ConfigError.
   void start_hinting(bool acknowledge);
   void stop_hinting();
 

@@ -50,6 +50,16 @@ constexpr Field drive_patch_fields[] = {
     {.name = "rate_limiter", .type = limiter},
 };
 
+constexpr Field pmem_fields[] = {
+    {.name = "id", .required = true},          {.name = "path_on_host", .required = true, .key = "path"},
+    {.name = "root_device", .type = boolean},  {.name = "read_only", .type = boolean, .key = "readonly"},
+    {.name = "rate_limiter", .type = limiter},
+};
+constexpr Field pmem_patch_fields[] = {
+    {.name = "id", .required = true},
+    {.name = "rate_limiter", .type = limiter},
+};
+
 constexpr Field network_fields[] = {
     {.name = "iface_id", .required = true},
     {.name = "host_dev_name", .required = true, .key = "tap"},
@@ -112,14 +122,25 @@ constexpr Field balloon_statistics_fields[] = {{.name = "stats_polling_interval_
                                                 .key = "statistics",
                                                 .maximum = UINT16_MAX}};
 
+constexpr Field memory_hotplug_fields[] = {
+    {.name = "total_size_mib",
+     .type = integer,
+     .required = true,
+     .key = "total",
+     .unit = "M",
+     .minimum = 128},
+    {.name = "slot_size_mib", .type = integer, .key = "slot-size", .unit = "M", .minimum = 128},
+    {.name = "block_size_mib", .type = integer, .key = "block-size", .unit = "M", .minimum = 2},
+};
+constexpr Field memory_hotplug_patch_fields[] = {
+    {.name = "requested_size_mib", .type = integer, .required = true, .key = "requested", .unit = "M"}};
+
 // Whatever they are asked, they answer that they are not supported.
-constexpr Section unsupported(std::string_view name, std::string_view path, std::string_view id_field = {}) {
-  return {.name = name, .path = path, .fields = {}, .id_field = id_field, .supported = false};
+constexpr Section unsupported(std::string_view name, std::string_view path) {
+  return {.name = name, .path = path, .fields = {}, .supported = false};
 }
 
 constexpr Section cpu_config = unsupported("cpu-config", "cpu-config");
-constexpr Section memory_hotplug = unsupported("memory-hotplug", "hotplug/memory");
-constexpr Section pmem = unsupported("pmem", "pmem", "id");
 
 constexpr std::array everything = {
     &sections::logger,
@@ -128,14 +149,14 @@ constexpr std::array everything = {
     &sections::machine_config,
     &cpu_config,
     &sections::drives,
-    &pmem,
+    &sections::pmem,
     &sections::network_interfaces,
     &sections::vsock,
     &sections::balloon,
     &sections::entropy,
     &sections::serial,
     &sections::mmds_config,
-    &memory_hotplug,
+    &sections::memory_hotplug,
 };
 
 }  // namespace
@@ -154,6 +175,12 @@ constinit const Section drives{.name = "drives",
                                .id_field = "drive_id",
                                .patch_fields = drive_patch_fields,
                                .live = true};
+constinit const Section pmem{.name = "pmem",
+                             .path = "pmem",
+                             .fields = pmem_fields,
+                             .id_field = "id",
+                             .patch_fields = pmem_patch_fields,
+                             .live = true};
 constinit const Section network_interfaces{.name = "network-interfaces",
                                            .path = "network-interfaces",
                                            .fields = network_fields,
@@ -177,6 +204,11 @@ constinit const Section balloon_statistics{.name = "balloon",
                                            .fields = {},
                                            .patch_fields = balloon_statistics_fields,
                                            .live = true};
+constinit const Section memory_hotplug{.name = "memory-hotplug",
+                                       .path = "hotplug/memory",
+                                       .fields = memory_hotplug_fields,
+                                       .patch_fields = memory_hotplug_patch_fields,
+                                       .live = true};
 constinit const Section metrics{.name = "metrics", .path = "metrics", .fields = metrics_fields};
 
 std::span<const Section* const> all() {

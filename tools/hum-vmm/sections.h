@@ -25,6 +25,7 @@ namespace sections {
 extern const Section boot_source;
 extern const Section machine_config;
 extern const Section drives;
+extern const Section pmem;
 extern const Section network_interfaces;
 extern const Section vsock;
 extern const Section entropy;
@@ -33,6 +34,7 @@ extern const Section logger;
 extern const Section metrics;
 extern const Section mmds_config;
 extern const Section balloon;
+extern const Section memory_hotplug;
 extern const Section balloon_statistics;  // a part of balloon that is changed by itself
 
 // In the order in which a config file is taken.
