@@ -320,6 +320,22 @@ TEST_CASE("a slot that the host refuses makes the device busy, and no block is p
   CHECK(bench.machine.slots.all().size() == 3);
 }
 
+TEST_CASE("memory that the host does not take back is unplugged all the same, and told of once") {
+  Bench bench;
+  REQUIRE(bench.plug(0, 4) == ack);
+  if (::mlock(bench.host(0), 8 * mib) != 0) {
+    WARN("skipped: this user may not lock 8 MiB");
+    return;
+  }
+  CHECK(bench.unplug(0, 1) == ack);
+  CHECK(bench.unplug(2 * mib, 1) == ack);
+  CHECK(bench.plugged() == 4 * mib);
+  CHECK_FALSE(bench.has(0));
+  const std::string logged = bench.machine.logged();
+  CHECK(contains(logged, "does not take memory back"));
+  CHECK(logged.find("take memory") == logged.rfind("take memory"));
+}
+
 TEST_CASE("a reset of the device changes no block; its end leaves no slot and no memory") {
   Bench bench;
   REQUIRE(bench.plug(0, 3) == ack);

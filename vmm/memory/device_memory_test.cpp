@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/memory/device_memory.h"
 
+#include <sys/mman.h>
+
 #include <array>
 #include <atomic>
 #include <string>
@@ -215,6 +217,11 @@ TEST_CASE("a place that was given back is no guest memory any more, and its addr
   CHECK_FALSE(world.memory.contains({one.range.begin, 1}));
   CHECK(world.memory.contains(two.range));
   CHECK(world.place({.size = page}).range.begin == two.range.begin + page);
+}
+
+TEST_CASE("a file that the host does not map is the host's error") {
+  HostMemory memory = HostMemory::zeroes(page);
+  CHECK_THROWS_AS(memory.put_file(-1, page, PROT_READ), HostError);
 }
 
 TEST_CASE("memory that has no room below the last address, or comes late, is refused by the option's name") {
