@@ -106,4 +106,12 @@ TEST_CASE("AMD's leaves count the cores too") {
   CHECK(find(leaves, 0xb, 1).ebx == 4);  // the vendor leaf says that it exists
 }
 
+TEST_CASE("physical addresses have as many bits as KVM says, or those of an old processor") {
+  std::vector<kvm_cpuid_entry2> leaves = {leaf(0), leaf(0x80000008)};
+  leaves[1].eax = 0x3028;
+  CHECK(physical_address_bits(leaves) == 40);
+  leaves.pop_back();
+  CHECK(physical_address_bits(leaves) == 36);
+}
+
 }  // namespace hum
