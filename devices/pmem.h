@@ -11,6 +11,8 @@
 #include "devices/block/raw_file.h"
 #include "devices/queue_service.h"
 #include "devices/rate_limiter.h"
+#include "vmm/base/counter.h"
+#include "vmm/base/fd.h"
 #include "vmm/device/device.h"
 #include "vmm/virtio/virtio_device.h"
 
