@@ -323,7 +323,7 @@ TEST_CASE("a slot that the host refuses makes the device busy, and no block is p
 TEST_CASE("memory that the host does not take back is unplugged all the same, and told of once") {
   Bench bench;
   REQUIRE(bench.plug(0, 4) == ack);
-  if (::mlock(bench.host(0), 8 * mib) != 0) {
+  if (::mlock2(bench.host(0), 8 * mib, 0) != 0) {
     WARN("skipped: this user may not lock 8 MiB");
     return;
   }
