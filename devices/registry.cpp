@@ -12,7 +12,9 @@
 #include "devices/entropy.h"
 #include "devices/i8042.h"
 #include "devices/keyboard.h"
+#include "devices/mem/mem_device.h"
 #include "devices/net/net_kind.h"
+#include "devices/pmem.h"
 #include "devices/power.h"
 #include "devices/pvpanic.h"
 #include "devices/serial.h"
@@ -42,6 +44,8 @@ constexpr auto kinds = std::to_array<const DeviceKind*>({
     &vsock_kind,
     &balloon_kind,
     &keyboard_kind,
+    &pmem_kind,
+    &mem_kind,
 });
 
 }  // namespace

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -71,12 +74,47 @@ class FakePins : public IrqPins {
   std::uint32_t next_ = 5;
 };
 
+// The slots that there are, by their numbers. From any thread.
+class FakeSlots : public MemorySlots {
+ public:
+  struct Slot {
+    GuestRange range;
+    std::byte* host = nullptr;
+    bool read_only = false;
+  };
+
+  std::uint32_t add(GuestRange range, std::byte* host, bool read_only) override {
+    const std::lock_guard lock(mutex_);
+    if (refused) throw HostError(ENOMEM, "give the guest its memory");
+    slots_[next_] = {range, host, read_only};
+    return next_++;
+  }
+  void remove(std::uint32_t slot) override {
+    const std::lock_guard lock(mutex_);
+    slots_.erase(slot);
+  }
+  std::vector<Slot> all() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<Slot> slots;
+    for (const auto& [number, slot] : slots_) slots.push_back(slot);
+    return slots;
+  }
+
+  std::atomic<bool> refused = false;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::uint32_t, Slot> slots_;
+  std::uint32_t next_ = 0;
+};
+
 // All that a device gets from a machine, with a little RAM. Accesses go through the decoders as a vCPU's do.
 class FakeMachine {
  public:
   explicit FakeMachine(std::uint64_t ram = 1 << 20)
       : memory(std::array{GuestRange{GuestAddress{0}, ram}}),
-        context{memory, ports, mmio, pins, control, console, log} {}
+        device_memory(memory, slots, {1ull << 32}),
+        context{memory, ports, mmio, pins, control, console, log, device_memory} {}
 
   // A read of `width` bytes; nothing if no window is there.
   std::optional<std::uint64_t> in(std::uint64_t port, std::size_t width = 1) {
@@ -92,13 +130,15 @@ class FakeMachine {
     return write(mmio, address, value, width);
   }
 
-  const GuestMemory memory;
+  GuestMemory memory;
   AddressDecoder ports;
   AddressDecoder mmio;
   FakePins pins;
   FakeControl control;
   ConsoleHub console;
   Log log;
+  FakeSlots slots;
+  DeviceMemory device_memory;
   DeviceContext context;
 
  private:

@@ -100,6 +100,14 @@ std::unique_ptr<RawFile> RawFile::open(const std::string& key, const std::string
   return image;
 }
 
+void RawFile::unlock() {
+  struct flock whole = {};
+  whole.l_type = F_UNLCK;
+  whole.l_whence = SEEK_SET;
+  ::fcntl(file_.get(), F_OFD_SETLK, &whole);
+  locked_ = false;
+}
+
 void RawFile::open_direct(const std::string& key, const std::string& path, bool read_only) {
   // By the descriptor: the path may mean another file by now.
   const std::string same = "/proc/self/fd/" + std::to_string(file_.get());

@@ -27,6 +27,9 @@ class RawFile final : public BlockBackend, public ImageFile {
   static std::unique_ptr<RawFile> open(const std::string& key, const std::string& path, bool read_only,
                                        BlockCache cache = BlockCache::writeback);
 
+  int fd() const { return file_.get(); }
+  // Gives up the lock, which would otherwise last as long as a mapping of the file.
+  void unlock();
   // False where the file system has no locks.
   bool locked() const { return locked_; }
 

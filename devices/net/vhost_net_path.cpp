@@ -105,7 +105,8 @@ unsigned VhostNetPath::ring_of(const Ring& ring) {
 
 // All of guest memory: the kernel checks what the rings point to against this.
 void VhostNetPath::share_memory(std::size_t pair) const {
-  const auto regions = memory_.regions();
+  std::vector<MemoryRegion> regions(memory_.regions().begin(), memory_.regions().end());
+  regions.insert(regions.end(), memory_.device_regions().begin(), memory_.device_regions().end());
   std::vector<std::byte> table(sizeof(vhost_wire::MemoryTable) + regions.size() * sizeof(vhost_wire::Region));
   const vhost_wire::MemoryTable head{static_cast<std::uint32_t>(regions.size()), 0};
   std::memcpy(table.data(), &head, sizeof head);

@@ -231,12 +231,14 @@ TEST_CASE("vhost-net: the kernel learns of memory, rings and events as they are"
           (feature_mrg_rxbuf | feature_csum));
     CHECK(machine.path.ring_features() == (virtio::feature_event_idx | virtio::feature_indirect_desc));
     machine.queues[1]->position = 7;
+    machine.memory.add({{16 * mib}, mib}, HostMemory::zeroes(mib), true);
     machine.start();
     CHECK(vhost.accepted() == (driver_features & ~feature_csum));
     const auto regions = vhost.regions();
-    REQUIRE(regions.size() == 2);
+    REQUIRE(regions.size() == 3);
     CHECK(regions[1].guest_address == 8 * mib);
     CHECK(regions[1].bytes == mib);
+    CHECK(regions[2].guest_address == 16 * mib);  // of a device
     CHECK(regions[0].user_address == machine.on_host({0}));
     std::set<int> errors;
     for (std::size_t pair = 0; pair < 2; ++pair) {

@@ -87,8 +87,9 @@ class FakeVhostServer {
   }
 
   std::atomic<unsigned> clients = 0;
-  std::atomic<unsigned> messages = 0;  // of the last connection
-  std::atomic<unsigned> taken = 0;     // requests, those taken again included
+  std::atomic<unsigned> messages = 0;      // of the last connection
+  std::atomic<unsigned> taken = 0;         // requests, those taken again included
+  std::atomic<std::uint32_t> regions = 0;  // of memory that it was given last
   std::atomic<unsigned> answered = 0;
   std::atomic<unsigned> writeback = 2;  // as it was set last; 2: never
   std::atomic<unsigned> mtu = 0;        // the same; 0: never
@@ -353,6 +354,7 @@ class FakeVhostServer {
     vhost_user_wire::MemoryTable table{};
     std::memcpy(&table, message.payload.data(), std::min(sizeof table, message.payload.size()));
     regions_.clear();
+    regions = table.regions;
     for (std::uint32_t i = 0; i < table.regions; ++i)
       regions_.push_back({table.region.at(i), map(message.files.at(i).get(), table.region.at(i).bytes,
                                                   table.region.at(i).file_offset)});

@@ -153,6 +153,22 @@ TEST_CASE("a disk of another process is read and written, also in the second pie
   CHECK(world.machine.logged().empty());
 }
 
+TEST_CASE("a server reaches memory that a device has brought, if that is a file it may write to") {
+  World world;
+  const auto brought = [](bool shared) { return HostMemory::zeroes(1 << 20, {.shared = shared}); };
+  world.machine_memory.add({{16 << 20}, 1 << 20}, brought(true), true);
+  world.machine_memory.add({{20 << 20}, 1 << 20}, brought(false), true);
+  world.machine_memory.add({{24 << 20}, 1 << 20}, brought(true), false);
+  FakeDriver& driver = world.run();
+  const Header header{type_in, 0, 3};
+  const GuestAddress at{16 << 20};
+  driver.queue(0).add({{driver.place(bytes_of(header)), sizeof header}, {at, 513, true}});
+  driver.kick(0);
+  REQUIRE(driver.wait_used(0) == virtio::testing::UsedElement{0, 513});
+  CHECK(world.machine_memory.read<std::byte>(at + 511) == std::byte{7});
+  CHECK(world.server->regions == 3);
+}
+
 TEST_CASE("configuration space is the server's, and what it offers that is unknown here is not passed on") {
   Behaviour behaviour;
   behaviour.features |= 1ull << 33 | 1ull << 40 | 1ull << 16;

@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <system_error>
 
 #include "vmm/base/errors.h"
@@ -150,7 +151,10 @@ void VhostUserClient::set_mtu(std::uint16_t bytes) {
 }
 
 void VhostUserClient::share(const GuestMemory& memory) {
-  const auto regions = memory.regions();
+  std::vector<MemoryRegion> regions(memory.regions().begin(), memory.regions().end());
+  // Of what devices have brought, that which the server can map and write to.
+  std::copy_if(memory.device_regions().begin(), memory.device_regions().end(), std::back_inserter(regions),
+               [](const MemoryRegion& each) { return each.fd >= 0 && each.writable; });
   if (regions.size() > most_regions) fail("guest memory has more pieces than vhost-user takes");
   MemoryTable table{};
   table.regions = static_cast<std::uint32_t>(regions.size());

@@ -117,7 +117,7 @@ json balloon_statistics(const Microvm& vm) {
   if (vm.config().get(sections::balloon)["stats_polling_interval_s"] == 0)
     throw Refused("Statistics for the balloon device are not enabled.");
   constexpr std::uint64_t pages_per_mib = 256;
-  const json report = vm.balloon_report();
+  const json report = vm.report_of(sections::balloon);
   json body = json::object();
   for (const std::string name : {"target", "actual"}) {
     const auto pages = report[name + "_pages"].get<std::uint64_t>();
@@ -130,7 +130,7 @@ json balloon_statistics(const Microvm& vm) {
 }
 
 json hinting_status(const Microvm& vm) {
-  const json report = vm.balloon_report();
+  const json report = vm.report_of(sections::balloon);
   if (!report.contains("host_cmd")) throw Refused("Free page hinting of the balloon device is not enabled.");
   json body = {{"host_cmd", report["host_cmd"]}};
   if (report.contains("guest_cmd")) body["guest_cmd"] = report["guest_cmd"];
@@ -142,6 +142,16 @@ ApiAnswer get_balloon(const Microvm& vm, std::string_view path) {
   if (!has_balloon(vm)) throw Refused("No balloon device found.");
   if (path == "balloon") return with(vm.config().get(sections::balloon));
   return with(path == "balloon/statistics" ? balloon_statistics(vm) : hinting_status(vm));
+}
+
+ApiAnswer get_memory(const Microvm& vm) {
+  require(vm, Phase::after);
+  json body = vm.config().get(sections::memory_hotplug);
+  if (body.is_null()) throw Refused("No memory hotplug device found.");
+  const json report = vm.report_of(sections::memory_hotplug);
+  for (const std::string name : {"plugged", "requested"})
+    body[name + "_size_mib"] = report[name + "_bytes"].get<std::uint64_t>() >> 20;
+  return with(body);
 }
 
 // A body may be left out.
@@ -171,6 +181,7 @@ ApiAnswer get(const Microvm& vm, std::string_view path) {
   if (path == "version") return with({{"firecracker_version", dialect_version}});
   if (path == "vm/config") return with(vm.config().all());
   if (path.starts_with("balloon")) return get_balloon(vm, path);
+  if (path == "hotplug/memory") return get_memory(vm);
   return with(vm.config().get(sections::machine_config));
 }
 
@@ -215,7 +226,6 @@ ApiAnswer take(Microvm& vm, const ApiRequest& request, const Target& target) {
   const Section& section = *target.section;
   const bool is_put = request.method == "PUT";
   if (section.id_field.empty() != target.id.empty()) throw unknown_path(request);
-  if (!section.supported) throw Refused("/" + std::string(section.path) + " is not supported.");
   const std::span<const Field> fields = is_put ? section.fields : section.patch_fields;
   if (fields.empty()) throw unknown_path(request);
   const json body = body_of(request);
@@ -255,7 +265,8 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
                                    "machine-config",
                                    "balloon",
                                    "balloon/statistics",
-                                   "balloon/hinting/status"};
+                                   "balloon/hinting/status",
+                                   "hotplug/memory"};
   if (request.method == "GET" && std::find(readable.begin(), readable.end(), path) != readable.end()) {
     refuse_body(request);
     return get(vm, path);
@@ -275,8 +286,6 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
     return take(vm, request, target);
   if (target.section != nullptr && target.section->hotplug && request.method == "DELETE")
     return remove(vm, request, target);
-  if (target.section != nullptr && !target.section->supported)
-    throw Refused("/" + std::string(target.section->path) + " is not supported.");
   throw unknown_path(request);
 }
 
@@ -328,7 +337,6 @@ void load_config(Microvm& vm, std::string_view text) {
     const json elements = section->id_field.empty() ? json::array({value}) : value;
     if (!elements.is_array()) throw ConfigError(name, "", "no list", "give a list of objects");
     if (elements.empty()) continue;
-    if (!section->supported) throw ConfigError(name, "", "is not supported", "leave it out");
     for (const json& each : elements) vm.put(*section, checked_fields(section->path, section->fields, each));
   }
 }

@@ -120,10 +120,10 @@ void Microvm::on_detached() {
   }
 }
 
-json Microvm::balloon_report() const {
+json Microvm::report_of(const Section& section) const {
   json rows = json::object();
   for (const virtio::DeviceReport& each : vm_->device_reports())
-    if (each.own_name == sections::balloon.name)
+    if (each.own_name == section.name)
       for (const auto& row : each.counters) rows[std::string(row.name)] = row.value;
   return rows;
 }

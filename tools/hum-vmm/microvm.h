@@ -66,10 +66,10 @@ class Microvm {
   // Changes the machine before the start, or a device of a VM that runs. Throws ConfigError, HostError.
   void patch(const Section& section, const nlohmann::json& checked);
 
-  // Of a VM that runs and has a balloon: what it reports (BalloonDevice), the numbers by their names.
-  nlohmann::json balloon_report() const;
-  // Has it ask for the guest's free pages, which with acknowledge are the guest's again as soon as it has
-  // told of all; or ends that. Each throws ConfigError.
+  // Of a VM that runs: what the section's device reports, the numbers by their names.
+  nlohmann::json report_of(const Section& section) const;
+  // Has the balloon ask for the guest's free pages, which with acknowledge are the guest's again as soon as
+  // it has told of all; or ends that. Each throws ConfigError.
   void start_hinting(bool acknowledge);
   void stop_hinting();
 

@@ -7,7 +7,9 @@
 #include <cctype>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
+#include "devices/mem/mem_device.h"
 #include "devices/mmds/mmds_backend.h"
 #include "devices/registry.h"
 #include "tools/hum-vmm/cpu_config.h"
@@ -42,10 +44,12 @@ void check_id(const Section& section, const std::string& id) {
 
 std::string_view kind_of(const Section& section, const json& element) {
   if (&section == &sections::drives) return element.contains("socket") ? "vhost-user-disk" : "disk";
+  if (&section == &sections::pmem) return "pmem";
   if (&section == &sections::network_interfaces) return "net";
   if (&section == &sections::vsock) return "vsock";
   if (section.name == sections::balloon.name) return "balloon";
   if (&section == &sections::serial) return "serial";
+  if (&section == &sections::memory_hotplug) return "mem";
   return "rng";
 }
 
@@ -78,6 +82,18 @@ void check_options(const Section& section, const json& element) {
 
 void check_file(const std::string& path, int access) {
   open_file(path, access | O_NONBLOCK | O_NOCTTY, 0, "give a file that can be opened");
+}
+
+// The sizes that are not given, and an error at once where they do not go together.
+json with_memory_sizes(const json& checked) {
+  json sizes = {{"slot_size_mib", 128}, {"block_size_mib", 2}};
+  sizes.update(checked);
+  check_options(sections::memory_hotplug, sizes);
+  const auto bytes = [&](const char* name) { return sizes[name].get<std::uint64_t>() << 20; };
+  MemDevice::check_layout("hotplug/memory", {.total = bytes("total_size_mib"),
+                                             .slot_size = bytes("slot_size_mib"),
+                                             .block_size = bytes("block_size_mib")});
+  return sizes;
 }
 
 // A bucket is replaced as a whole, one that is not named stays.
@@ -124,6 +140,10 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     if (&section == &sections::vsock || &section == &sections::balloon) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
     if (&section == &sections::cpu_config) cpu_template_of(checked);
+    if (&section == &sections::memory_hotplug) {
+      kept = with_memory_sizes(checked);
+      return;
+    }
     kept = checked;
     if (&section == &sections::balloon)
       for (const auto& [name, value] : {std::pair("stats_polling_interval_s", json(0)),
@@ -141,6 +161,10 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
       for (const auto& [name, value] :
            {std::pair("is_read_only", json(false)), {"cache_type", "Unsafe"}, {"io_engine", "Sync"}})
         if (!element.contains(name)) element[name] = value;
+  } else if (&section == &sections::pmem) {
+    for (const char* const name : {"root_device", "read_only"})
+      if (!element.contains(name)) element[name] = false;
+    check_pmem(element);
   } else {
     check_network(element);
   }
@@ -173,6 +197,7 @@ void MicrovmConfig::patch(const Section& section, const json& checked) {
 }
 
 void MicrovmConfig::note_change(const Section& section, const json& checked) {
+  if (&section == &sections::memory_hotplug) return;  // what is requested is no part of it
   json& kept = (*document_)[std::string(section.name)];
   if (section.id_field.empty()) return note_change_of(kept, checked);
   const std::string id_field(section.id_field);
@@ -192,12 +217,24 @@ void MicrovmConfig::check_drive(const json& drive) const {
       throw ConfigError("drives.path_on_host", "", "missing field", "give it, or a socket");
     check_file(text_of(drive, "path_on_host"), flag_of(drive, "is_read_only") ? O_RDONLY : O_RDWR);
   }
-  if (!flag_of(drive, "is_root_device")) return;
-  for (const json& each : get(sections::drives))
-    if (flag_of(each, "is_root_device") && each["drive_id"] != drive["drive_id"])
-      throw ConfigError("drives.is_root_device", "true",
-                        "drive '" + text_of(each, "drive_id") + "' is the root device already",
-                        "give false, or change that one");
+  if (flag_of(drive, "is_root_device")) check_root(sections::drives, "is_root_device", drive);
+}
+
+void MicrovmConfig::check_pmem(const json& pmem) const {
+  check_file(text_of(pmem, "path_on_host"), flag_of(pmem, "read_only") ? O_RDONLY : O_RDWR);
+  if (flag_of(pmem, "root_device")) check_root(sections::pmem, "root_device", pmem);
+}
+
+void MicrovmConfig::check_root(const Section& section, std::string_view field, const json& element) const {
+  for (const auto& [others, flag, word] : {std::tuple(&sections::drives, "is_root_device", "drive"),
+                                           std::tuple(&sections::pmem, "root_device", "pmem")})
+    for (const json& each : get(*others)) {
+      const std::string& id = each[std::string(others->id_field)].get_ref<const std::string&>();
+      if (flag_of(each, flag) && (others != &section || element[std::string(section.id_field)] != id))
+        throw ConfigError(std::string(section.path) + "." + std::string(field), "true",
+                          std::string(word) + " '" + id + "' is the root device already",
+                          "give false, or change that one");
+    }
 }
 
 void MicrovmConfig::check_network(const json& interface) const {
@@ -241,6 +278,12 @@ std::string MicrovmConfig::command_line() const {
             (partition.empty() ? "/dev/vda" : "PARTUUID=" + partition) +
             (flag_of(drive, "is_read_only") ? " ro" : " rw");
   }
+  unsigned number = 0;
+  for (const json& pmem : get(sections::pmem)) {
+    const std::string device = "/dev/pmem" + std::to_string(number++);
+    if (flag_of(pmem, "root_device"))
+      line += (line.empty() ? "root=" : " root=") + device + (flag_of(pmem, "read_only") ? " ro" : " rw");
+  }
   return line;
 }
 
@@ -265,9 +308,10 @@ VmConfig MicrovmConfig::vm_config() const {
   if (const json& serial = get(sections::serial); !serial.is_null())
     for (DeviceConfig& each : config.devices)
       if (each.kind == "serial") each = device_of(sections::serial, serial);
-  for (const Section* section : {&sections::drives, &sections::network_interfaces})
+  for (const Section* section : {&sections::drives, &sections::pmem, &sections::network_interfaces})
     for (const json& each : get(*section)) config.devices.push_back(device_of(*section, each));
-  for (const Section* section : {&sections::vsock, &sections::balloon, &sections::entropy})
+  for (const Section* section :
+       {&sections::vsock, &sections::balloon, &sections::entropy, &sections::memory_hotplug})
     if (!get(*section).is_null()) config.devices.push_back(device_of(*section, get(*section)));
   for (const DeviceConfig& device : config.devices)
     if (device.kind == "vhost-user-disk") config.backing.shared = true;
@@ -311,6 +355,8 @@ ConfigError in_dialect(const ConfigError& error) {
                                       {"vsock", &sections::vsock},
                                       {"rng", &sections::entropy},
                                       {"balloon", &sections::balloon},
+                                      {"pmem", &sections::pmem},
+                                      {"mem", &sections::memory_hotplug},
                                       {"serial", &sections::serial}})
     if (kind == name) return in_fields(section->path, section->fields, error);
   return error;

@@ -43,6 +43,9 @@ class MicrovmConfig {
 
  private:
   void check_drive(const nlohmann::json& drive) const;
+  // That no other drive or pmem is the root device.
+  void check_root(const Section& section, std::string_view field, const nlohmann::json& element) const;
+  void check_pmem(const nlohmann::json& pmem) const;
   void check_network(const nlohmann::json& interface) const;
   void check_mmds(const nlohmann::json& mmds) const;
   DeviceConfig device_of(const Section& section, const nlohmann::json& element) const;

@@ -216,6 +216,62 @@ TEST_CASE("a drive of a server is a device of its own, and the memory one that i
       has(world.error_of(sections::drives, {{"drive_id", "x"}, {"is_root_device", false}}), "path_on_host"));
 }
 
+TEST_CASE("a pmem is a device of its own, with its limits, and may be the root device under its number") {
+  World world(Transport::pci);
+  world.put_kernel({{"boot_args", "quiet"}});
+  world.put(sections::pmem, {{"id", "a"}, {"path_on_host", world.file}});
+  world.put(sections::pmem, {{"id", "b"},
+                             {"path_on_host", world.file},
+                             {"read_only", true},
+                             {"root_device", true},
+                             {"rate_limiter", {{"ops", {{"size", 5}, {"refill_time", 10}}}}}});
+  CHECK(world.devices() == std::vector<std::string>{"pmem path=" + world.file + ",readonly=off",
+                                                    "pmem path=" + world.file + ",readonly=on,ops=5/10"});
+  CHECK(world.config.vm_config().boot.command_line == "quiet root=/dev/pmem1 ro");
+  CHECK(world.config.get(sections::pmem)[0] ==
+        json{{"id", "a"}, {"path_on_host", world.file}, {"root_device", false}, {"read_only", false}});
+  CHECK(world.config.device(sections::pmem, "b")->name == "pmem/b");
+  world.put(sections::pmem, {{"id", "b"}, {"path_on_host", world.file}, {"root_device", true}});
+  CHECK(world.config.vm_config().boot.command_line == "quiet root=/dev/pmem1 rw");
+}
+
+TEST_CASE("there is one root device, a drive or a pmem") {
+  World world;
+  const json pmem = {{"id", "p"}, {"path_on_host", world.file}, {"root_device", true}};
+  world.put(sections::drives, world.drive("same", {{"is_root_device", true}}));
+  CHECK(has(world.error_of(sections::pmem, pmem), "drive 'same' is the root device already"));
+  world.put(sections::drives, world.drive("same"));
+  world.put(sections::pmem, pmem);
+  CHECK(world.error_of(sections::pmem, pmem) == "");
+  CHECK(has(world.error_of(sections::drives, world.drive("p", {{"is_root_device", true}})), "pmem 'p'"));
+  json second = pmem;
+  second["id"] = "q";
+  CHECK(has(world.error_of(sections::pmem, second), "pmem.root_device"));
+  CHECK(has(world.error_of(sections::pmem, {{"id", "r"}, {"path_on_host", world.folder / "none"}}), "none"));
+  CHECK(has(world.error_of(sections::pmem, {{"id", "a-b"}, {"path_on_host", world.file}}), "id"));
+}
+
+TEST_CASE("memory that can be plugged is in pieces of 128 and 2 MiB unless it is said otherwise") {
+  World world;
+  world.put_kernel();
+  world.put(sections::memory_hotplug, {{"total_size_mib", 1024}});
+  CHECK(world.devices() == std::vector<std::string>{"mem total=1024M,slot-size=128M,block-size=2M"});
+  CHECK(world.config.get(sections::memory_hotplug) ==
+        json{{"total_size_mib", 1024}, {"slot_size_mib", 128}, {"block_size_mib", 2}});
+  CHECK(world.config.device(sections::memory_hotplug)->name == "memory-hotplug");
+  for (const auto& [body, name] :
+       {std::pair(json{{"total_size_mib", 1000}}, "hotplug/memory.total"),
+        {json{{"total_size_mib", 1024}, {"block_size_mib", 3}}, "hotplug/memory.block-size"},
+        {json{{"total_size_mib", 1024}, {"slot_size_mib", 129}}, "hotplug/memory.slot-size"},
+        {json{{"total_size_mib", 1024}, {"block_size_mib", 256}}, "hotplug/memory.slot-size"},
+        {json{{"total_size_mib", 1024}, {"slot_size_mib", 64}}, "slot_size_mib"},
+        {json{{"total_size_mib", 64}}, "total_size_mib"},
+        {json{{"total_size_mib", UINT32_MAX}}, "hotplug/memory.total"}})
+    CHECK(has(world.error_of(sections::memory_hotplug, body), name));
+  world.config.note_change(sections::memory_hotplug, {{"requested_size_mib", 5}});
+  CHECK_FALSE(world.config.get(sections::memory_hotplug).contains("requested_size_mib"));
+}
+
 TEST_CASE("an interface is a tap with its limits; two have not the same address") {
   World world;
   world.put_kernel();

@@ -382,6 +382,62 @@ TEST_CASE("a VM without a balloon, or one without statistics and hinting, says s
     CHECK(fault_of(client, method, path, body) != "");
 }
 
+TEST_CASE("a pmem is put before the start, and its limits change after it") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const std::string file = process.folder() / "memory";
+  std::ofstream{file};
+  const json pmem = {{"id", "p"}, {"path_on_host", file}};
+  CHECK(status_of(client, "PUT", "/pmem/p", pmem) == 204);
+  REQUIRE(status_of(client, "PUT", "/boot-source", boot_source("hang", "method=busy")) == 204);
+  CHECK(fault_of(client, "PUT", "/actions", R"({"action_type": "InstanceStart"})").find("has no bytes") !=
+        std::string::npos);
+  std::filesystem::resize_file(file, 3 << 20);
+  const json limit = {{"ops", {{"size", 5}, {"refill_time", 100}}}};
+  CHECK(fault_of(client, "PATCH", "/pmem/p", json{{"id", "p"}, {"rate_limiter", limit}}.dump()) ==
+        "The requested operation is not supported before starting the microVM.");
+  start(client, "hang", "method=busy");
+  CHECK(status_of(client, "PATCH", "/pmem/p", {{"id", "p"}, {"rate_limiter", limit}}) == 204);
+  CHECK(json::parse(client.call("GET", "/vm/config")->body)["pmem"][0]["rate_limiter"] == limit);
+  CHECK(fault_of(client, "PATCH", "/pmem/q", R"({"id": "q"})").find("q") != std::string::npos);
+  CHECK(fault_of(client, "PATCH", "/pmem/p", R"({"id": "p", "read_only": true})").find("read_only") !=
+        std::string::npos);
+  CHECK(fault_of(client, "PUT", "/pmem/p", pmem.dump()) ==
+        "The requested operation is not supported after starting the microVM.");
+}
+
+TEST_CASE("memory that can be plugged is put before the start, and requested and read after it") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const std::string too_early = "The requested operation is not supported before starting the microVM.";
+  const bool has_some = GENERATE(true, false);
+  if (has_some) CHECK(status_of(client, "PUT", "/hotplug/memory", {{"total_size_mib", 1024}}) == 204);
+  CHECK(fault_of(client, "GET", "/hotplug/memory", "") == too_early);
+  CHECK(fault_of(client, "PATCH", "/hotplug/memory", R"({"requested_size_mib": 2})") == too_early);
+  start(client, "hang", "method=busy");
+  if (!has_some) {
+    CHECK(fault_of(client, "GET", "/hotplug/memory", "") == "No memory hotplug device found.");
+    CHECK(fault_of(client, "PATCH", "/hotplug/memory", R"({"requested_size_mib": 2})") != "");
+    return;
+  }
+  json status = {{"total_size_mib", 1024},
+                 {"slot_size_mib", 128},
+                 {"block_size_mib", 2},
+                 {"plugged_size_mib", 0},
+                 {"requested_size_mib", 0}};
+  CHECK(json::parse(client.call("GET", "/hotplug/memory")->body) == status);
+  CHECK(status_of(client, "PATCH", "/hotplug/memory", {{"requested_size_mib", 1024}}) == 204);
+  for (const char* const size : {"1026", "3"})
+    CHECK(fault_of(client, "PATCH", "/hotplug/memory", "{\"requested_size_mib\": " + std::string(size) + "}")
+              .find("requested") != std::string::npos);
+  status["requested_size_mib"] = 1024;
+  CHECK(json::parse(client.call("GET", "/hotplug/memory")->body) == status);
+  CHECK(fault_of(client, "PUT", "/hotplug/memory", R"({"total_size_mib": 1024})") ==
+        "The requested operation is not supported after starting the microVM.");
+}
+
 TEST_CASE("a config file starts the VM, with and without an API") {
   if (no_kvm()) return;
   const testing::TemporaryFolder folder;
@@ -391,9 +447,12 @@ TEST_CASE("a config file starts the VM, with and without an API") {
                        {"network_interfaces", json::array()},
                        {"balloon", {{"amount_mib", 1}, {"deflate_on_oom", true}}},
                        {"vsock", nullptr},
+                       {"pmem", {{{"id", "p"}, {"path_on_host", folder / "memory"}, {"read_only", true}}}},
+                       {"memory-hotplug", {{"total_size_mib", 256}, {"slot_size_mib", 256}}},
                        {"logger", {{"log_path", folder / "log"}, {"level", "Info"}, {"show_level", true}}},
                        {"metrics", {{"metrics_path", folder / "metrics"}}}};
   std::ofstream(folder / "config.json") << config;
+  std::ofstream(folder / "memory") << "some bytes";
   std::vector<std::string> arguments = {"--config-file", folder / "config.json"};
   if (GENERATE(false, true)) arguments.emplace_back("--no-api");
   VmmProcess process(HUM_VMM_PROGRAM, arguments);

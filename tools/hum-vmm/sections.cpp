@@ -56,6 +56,16 @@ constexpr Field drive_patch_fields[] = {
     {.name = "rate_limiter", .type = limiter},
 };
 
+constexpr Field pmem_fields[] = {
+    {.name = "id", .required = true},          {.name = "path_on_host", .required = true, .key = "path"},
+    {.name = "root_device", .type = boolean},  {.name = "read_only", .type = boolean, .key = "readonly"},
+    {.name = "rate_limiter", .type = limiter},
+};
+constexpr Field pmem_patch_fields[] = {
+    {.name = "id", .required = true},
+    {.name = "rate_limiter", .type = limiter},
+};
+
 constexpr Field network_fields[] = {
     {.name = "iface_id", .required = true},
     {.name = "host_dev_name", .required = true, .key = "tap"},
@@ -122,29 +132,24 @@ constexpr Field balloon_statistics_fields[] = {{.name = "stats_polling_interval_
                                                 .key = "statistics",
                                                 .maximum = UINT16_MAX}};
 
-// Whatever they are asked, they answer that they are not supported.
-constexpr Section unsupported(std::string_view name, std::string_view path, std::string_view id_field = {}) {
-  return {.name = name, .path = path, .fields = {}, .id_field = id_field, .supported = false};
-}
-
-constexpr Section memory_hotplug = unsupported("memory-hotplug", "hotplug/memory");
-constexpr Section pmem = unsupported("pmem", "pmem", "id");
+constexpr Field memory_hotplug_fields[] = {
+    {.name = "total_size_mib",
+     .type = integer,
+     .required = true,
+     .key = "total",
+     .unit = "M",
+     .minimum = 128},
+    {.name = "slot_size_mib", .type = integer, .key = "slot-size", .unit = "M", .minimum = 128},
+    {.name = "block_size_mib", .type = integer, .key = "block-size", .unit = "M", .minimum = 2},
+};
+constexpr Field memory_hotplug_patch_fields[] = {
+    {.name = "requested_size_mib", .type = integer, .required = true, .key = "requested", .unit = "M"}};
 
 constexpr std::array everything = {
-    &sections::logger,
-    &sections::metrics,
-    &sections::boot_source,
-    &sections::machine_config,
-    &sections::cpu_config,
-    &sections::drives,
-    &pmem,
-    &sections::network_interfaces,
-    &sections::vsock,
-    &sections::balloon,
-    &sections::entropy,
-    &sections::serial,
-    &sections::mmds_config,
-    &memory_hotplug,
+    &sections::logger,      &sections::metrics,        &sections::boot_source, &sections::machine_config,
+    &sections::cpu_config,  &sections::drives,         &sections::pmem,        &sections::network_interfaces,
+    &sections::vsock,       &sections::balloon,        &sections::entropy,     &sections::serial,
+    &sections::mmds_config, &sections::memory_hotplug,
 };
 
 }  // namespace
@@ -165,6 +170,12 @@ constinit const Section drives{.name = "drives",
                                .patch_fields = drive_patch_fields,
                                .live = true,
                                .hotplug = true};
+constinit const Section pmem{.name = "pmem",
+                             .path = "pmem",
+                             .fields = pmem_fields,
+                             .id_field = "id",
+                             .patch_fields = pmem_patch_fields,
+                             .live = true};
 constinit const Section network_interfaces{.name = "network-interfaces",
                                            .path = "network-interfaces",
                                            .fields = network_fields,
@@ -189,6 +200,11 @@ constinit const Section balloon_statistics{.name = "balloon",
                                            .fields = {},
                                            .patch_fields = balloon_statistics_fields,
                                            .live = true};
+constinit const Section memory_hotplug{.name = "memory-hotplug",
+                                       .path = "hotplug/memory",
+                                       .fields = memory_hotplug_fields,
+                                       .patch_fields = memory_hotplug_patch_fields,
+                                       .live = true};
 constinit const Section metrics{.name = "metrics", .path = "metrics", .fields = metrics_fields};
 
 std::span<const Section* const> all() {

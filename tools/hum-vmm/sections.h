@@ -17,8 +17,7 @@ struct Section {
   std::span<const Field> patch_fields = {};  // empty: no PATCH
   bool live = false;                         // PATCH is for a VM that runs; else for one that is not started
   bool hotplug = false;                      // elements may come and go while a VM on PCI runs
-  bool supported = true;
-  std::string_view alias = {};  // another spelling of the name in config files
+  std::string_view alias = {};               // another spelling of the name in config files
 };
 
 namespace sections {
@@ -27,6 +26,7 @@ extern const Section boot_source;
 extern const Section machine_config;
 extern const Section cpu_config;
 extern const Section drives;
+extern const Section pmem;
 extern const Section network_interfaces;
 extern const Section vsock;
 extern const Section entropy;
@@ -35,6 +35,7 @@ extern const Section logger;
 extern const Section metrics;
 extern const Section mmds_config;
 extern const Section balloon;
+extern const Section memory_hotplug;
 extern const Section balloon_statistics;  // a part of balloon that is changed by itself
 
 // In the order in which a config file is taken.

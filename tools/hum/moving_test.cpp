@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <fstream>
@@ -146,6 +147,36 @@ TEST_CASE("a guest that is moved 100 times prints and writes the same over MMIO 
 }
 TEST_CASE("a guest that is moved 100 times prints and writes the same on two processors") {
   if (!no_kvm()) move_often(config_for(Transport::pci, Irqchip::split, 2));
+}
+
+TEST_CASE("files and blocks that are memory go with a guest, and stay locked to it") {
+  if (no_kvm()) return;
+  const TemporaryFile first(3 << 20);
+  const TemporaryFile second(1 << 20);
+  const TemporaryFile disk(1 << 20);
+  VmConfig config = config_for(GENERATE(Transport::pci, Transport::mmio), Irqchip::split);
+  config.devices.push_back({"disk", disk.path()});
+  config.devices.push_back({"pmem", first.path()});
+  config.devices.push_back({"mem", "1G,requested=2M"});
+  config.devices.push_back({"pmem", second.path() + ",readonly=on"});
+  auto vm = std::make_unique<Vm>(config, all_devices());
+  vm->start();
+  vm->change("mem0", "requested=4M");
+  for (int move = 0; move < 5; ++move) {
+    CHECK_THROWS_AS(Vm(config, all_devices()), ConfigError);  // the file
+    std::optional<MachineState> state = vm->hand_over();
+    REQUIRE(state);
+    CHECK(state->memory.device_regions().size() == 3);
+    vm.reset();
+    vm = std::make_unique<Vm>(config, all_devices(), std::move(*state));
+    vm->start();
+  }
+  const auto reports = vm->device_reports();
+  const auto mem =
+      std::find_if(reports.begin(), reports.end(), [](const auto& each) { return each.name == "mem"; });
+  REQUIRE(mem != reports.end());
+  CHECK(mem->counters.at(1).value == 4 << 20);
+  CHECK(wait_for_end(*vm).guest_exit_code == 0u);
 }
 
 TEST_CASE("a guest that is paused in place goes on as if nothing had been") {

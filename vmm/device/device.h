@@ -19,6 +19,7 @@
 #include "vmm/base/state.h"
 #include "vmm/bus/address_decoder.h"
 #include "vmm/bus/interrupts.h"
+#include "vmm/memory/device_memory.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/virtio/virtio_device.h"
 
@@ -53,6 +54,7 @@ struct DeviceContext {
   MachineControl& control;
   ConsoleHub& console;  // the machine's console
   const Log& log;
+  DeviceMemory& device_memory;
   // Takes what is to be checked once all else is made and before the guest runs: that what the making of a
   // device has only begun (the start of another process) went well. A check throws as the making would.
   std::function<void(std::function<void()> check)> before_start = [](const auto& check) { check(); };

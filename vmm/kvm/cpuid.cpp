@@ -130,4 +130,10 @@ std::vector<kvm_cpuid_entry2> vcpu_cpuid(std::vector<kvm_cpuid_entry2> leaves, c
   return leaves;
 }
 
+unsigned physical_address_bits(const std::vector<kvm_cpuid_entry2>& supported) {
+  const auto leaf = std::find_if(supported.begin(), supported.end(),
+                                 [](const auto& each) { return each.function == 0x80000008; });
+  return leaf == supported.end() ? 36 : leaf->eax & 0xff;
+}
+
 }  // namespace hum

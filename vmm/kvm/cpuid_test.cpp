@@ -138,4 +138,12 @@ TEST_CASE("a leaf that KVM does not have cannot be changed, topology stays the m
   CHECK(find(vcpu_cpuid(leaves, {4}, 3, true), 1).ebx >> 24 == 3);
 }
 
+TEST_CASE("physical addresses have as many bits as KVM says, or those of an old processor") {
+  std::vector<kvm_cpuid_entry2> leaves = {leaf(0), leaf(0x80000008)};
+  leaves[1].eax = 0x3028;
+  CHECK(physical_address_bits(leaves) == 40);
+  leaves.pop_back();
+  CHECK(physical_address_bits(leaves) == 36);
+}
+
 }  // namespace hum

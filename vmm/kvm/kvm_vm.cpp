@@ -82,6 +82,7 @@ void KvmVm::warn_of_refusal(std::string_view what) {
 }
 
 std::uint32_t KvmVm::add(GuestRange range, std::byte* host, bool read_only) {
+  const std::lock_guard lock(slots_mutex_);
   auto free =
       std::find_if(slots_.begin(), slots_.end(), [](const GuestRange& slot) { return slot.size == 0; });
   const auto slot = static_cast<std::uint32_t>(free - slots_.begin());
@@ -101,6 +102,7 @@ std::uint32_t KvmVm::add(GuestRange range, std::byte* host, bool read_only) {
 }
 
 void KvmVm::remove(std::uint32_t slot) {
+  const std::lock_guard lock(slots_mutex_);
   kvm_userspace_memory_region region{};
   region.slot = slot;
   kvm_ioctl(fd_.get(), KVM_SET_USER_MEMORY_REGION, &region);

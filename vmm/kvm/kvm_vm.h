@@ -20,8 +20,8 @@
 namespace hum {
 
 // One KVM VM: its memory slots, interrupt routes and kicks. Set-up in this order, which is the cheap one:
-// memory slots, then the interrupt controller, then vCPUs; kicks only when a driver starts. Routes, kicks and
-// collected writes may be changed from any thread.
+// memory slots, then the interrupt controller, then vCPUs; kicks only when a driver starts. Slots, routes,
+// kicks and collected writes may be changed from any thread.
 class KvmVm final : public MemorySlots, public MsiController, public KickRegistry, public WriteCollector {
  public:
   // kvm and log outlive the VM. Throws HostError.
@@ -59,6 +59,7 @@ class KvmVm final : public MemorySlots, public MsiController, public KickRegistr
   const Log& log_;
   std::atomic<bool> warned_ = false;
   Fd fd_;
+  std::mutex slots_mutex_;
   std::vector<GuestRange> slots_;  // size 0: free
   std::mutex mutex_;               // guards the two below
   std::vector<kvm_irq_routing_entry> routes_;

@@ -11,6 +11,10 @@ std::vector<GuestRange> ram_ranges(std::uint64_t size) {
   return ranges;
 }
 
+GuestAddress device_memory_begin(std::uint64_t size) {
+  return {high_ram_begin + (size > low_ram_limit ? size - low_ram_limit : 0)};
+}
+
 std::vector<MemoryMapEntry> memory_map(std::uint64_t size, bool ecam) {
   // Between the end of low memory and 1 MiB are the places of the EBDA, the display and the BIOS, where the
   // ACPI tables are.

@@ -33,6 +33,9 @@ inline constexpr std::uint16_t reset_flag_warm = 0x1234;
 // The RAM of a guest of this size (bytes, a multiple of a page).
 std::vector<GuestRange> ram_ranges(std::uint64_t size);
 
+// Where memory that devices bring begins: behind the RAM of a guest of this size, and above 4 GiB.
+GuestAddress device_memory_begin(std::uint64_t size);
+
 // What the guest is told of it: RAM, what is reserved in it, and ECAM.
 std::vector<MemoryMapEntry> memory_map(std::uint64_t size, bool ecam);
 

@@ -135,8 +135,10 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
                  }),
       vm_(kvm_, log_),
       pins_(create_irqchip(config, kinds)),
-      context_{memory_,        ports_,   mmio_, *pins_,
-               end_latch_,     console_, log_,  [this](auto check) { checks_.push_back(std::move(check)); },
+      device_memory_(memory_, vm_, layout::device_memory_begin(memory_.size())),
+      context_{memory_,        ports_,         mmio_,
+               *pins_,         end_latch_,     console_,
+               log_,           device_memory_, [this](auto check) { checks_.push_back(std::move(check)); },
                config.services} {
   create_vcpus(config);
   if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_, vm_);
@@ -175,6 +177,7 @@ void Machine::create_vcpus(const VmConfig& config) {
                         "leave it out, or run on another host");
   std::vector<kvm_cpuid_entry2> supported = kvm_.supported_cpuid();
   apply_template(config.cpu_template, supported);
+  device_memory_.limit(physical_address_bits(supported));
   const bool tsc_deadline = kvm_.extension(KVM_CAP_TSC_DEADLINE_TIMER) != 0;
   for (std::uint32_t id = 0; id < config.cpus; ++id) {
     Vcpu& vcpu = *vcpus_.emplace_back(std::make_unique<Vcpu>(vm_, id, signal));
@@ -246,6 +249,7 @@ void Machine::load(const VmConfig& config) {
 void Machine::settle() {
   for (const auto& check : checks_) check();
   checks_.clear();
+  device_memory_.close();
 }
 
 bool Machine::press_power_button() {

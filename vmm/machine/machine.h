@@ -79,7 +79,8 @@ class Machine {
   bool paused() const { return paused_; }
   // All of a paused machine but its memory.
   void fields(StateVisitor& visitor);
-  // Makes sure of what the devices have only begun, before the guest runs. Throws ConfigError, HostError.
+  // Makes sure of what the devices have only begun, before the guest runs, and ends the adding of memory.
+  // Throws ConfigError, HostError.
   void settle();
 
   // The end of a paused machine.
@@ -119,6 +120,7 @@ class Machine {
   std::unique_ptr<IrqPins> pins_;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
   std::vector<std::function<void()>> checks_;  // of settle
+  DeviceMemory device_memory_;
   DeviceContext context_;
   std::optional<pci::PciBus> pci_;
   std::optional<pci::PciHotplug> hotplug_;
