@@ -250,8 +250,7 @@ VmConfig MicrovmConfig::vm_config() const {
   config.boot.initrd_path = text_of(source, "initrd_path");
   config.boot.command_line = command_line();
   config.devices = standard_devices();
-  for (DeviceConfig& device : config.devices)
-    if (device.kind == "i8042") device.kind = "keyboard";
+  add_device(config.devices, {"keyboard", ""});
   for (const json& each : get(sections::drives)) config.devices.push_back(device_of(sections::drives, each));
   for (const json& each : get(sections::network_interfaces)) {
     config.devices.push_back(device_of(sections::network_interfaces, each));
