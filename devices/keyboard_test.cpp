@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/keyboard.h"
 
+#include <algorithm>
+#include <string_view>
 #include <vector>
 
+#include "devices/registry.h"
 #include "devices/testing.h"
 #include "vmm/base/state_testing.h"
 #include "vmm/base/testing.h"
@@ -193,6 +196,20 @@ TEST_CASE("the guest is told of a keyboard, its ports and its pin") {
   acpi::FixedHardware fixed;
   device->declare(fixed);
   CHECK(fixed.i8042);
+}
+
+TEST_CASE("a keyboard takes the place of the controller that only resets, and no other device does") {
+  const auto count = [](const std::vector<DeviceConfig>& devices, std::string_view kind) {
+    return std::count_if(devices.begin(), devices.end(), [&](const auto& each) { return each.kind == kind; });
+  };
+  std::vector<DeviceConfig> devices = standard_devices();
+  add_device(devices, {"rng", ""});
+  CHECK(count(devices, "i8042") == 1);
+  CHECK(count(devices, "keyboard") == 0);
+  add_device(devices, {"keyboard", ""});
+  CHECK(count(devices, "i8042") == 0);
+  CHECK(count(devices, "keyboard") == 1);
+  CHECK(devices.size() == standard_devices().size() + 1);
 }
 
 TEST_CASE("a keyboard goes on in another machine, in the middle of a command and of its keys") {

@@ -2,6 +2,7 @@
 #include "devices/registry.h"
 
 #include <array>
+#include <utility>
 
 #include "devices/balloon/balloon_device.h"
 #include "devices/block/block_device.h"
@@ -56,6 +57,12 @@ std::span<const DeviceKind* const> all_devices() {
 
 std::vector<DeviceConfig> standard_devices() {
   return {{"serial", ""}, {"power", ""}, {"i8042", ""}, {"cmos", ""}, {"pvpanic", ""}, {"debug-exit", ""}};
+}
+
+void add_device(std::vector<DeviceConfig>& devices, DeviceConfig device) {
+  if (device.kind == keyboard_kind.name)
+    std::erase_if(devices, [](const DeviceConfig& each) { return each.kind == i8042_kind.name; });
+  devices.push_back(std::move(device));
 }
 
 }  // namespace hum

@@ -97,6 +97,9 @@ TEST_CASE("a guest sees its disk grow") {
     REQUIRE(readable(guest.ready.fd()));
     CHECK_THROWS_AS(guest.vm.change("disk1", "size=2M"), ConfigError);
     CHECK_THROWS_AS(guest.vm.change("disk0", "queues=2"), ConfigError);
+    CHECK_THROWS_AS(guest.vm.request("disk1", "start-hinting"), ConfigError);
+    CHECK_THROWS_AS(guest.vm.request("disk0", "start-hinting"), ConfigError);
+    CHECK_FALSE(guest.vm.press_ctrl_alt_del());  // there is no keyboard
     guest.vm.change("disk0", "size=2M");
     REQUIRE(readable(guest.vm.end_fd()));
     CHECK(guest.vm.wait().guest_exit_code == 0);

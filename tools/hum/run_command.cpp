@@ -332,8 +332,8 @@ int run(const RunOptions& options) {
   }
   for (const std::string& device : options.devices) {
     const std::size_t comma = device.find(',');
-    config.devices.push_back(
-        {device.substr(0, comma), comma == std::string::npos ? "" : device.substr(comma + 1)});
+    add_device(config.devices,
+               {device.substr(0, comma), comma == std::string::npos ? "" : device.substr(comma + 1)});
   }
 
   block_session_signals();
