@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "devices/balloon/balloon_device.h"
 #include "devices/block/block_device.h"
 #include "devices/cmos.h"
 #include "devices/console/virtio_console.h"
@@ -36,6 +37,7 @@ constexpr auto kinds = std::to_array<const DeviceKind*>({
     &vhost_user_block_kind,
     &vhost_user_net_kind,
     &vsock_kind,
+    &balloon_kind,
 });
 
 }  // namespace

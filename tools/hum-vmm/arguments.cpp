@@ -48,9 +48,13 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
   app.add_option("--mmds-size-limit", result.most_metadata_bytes,
                  "the most metadata, bytes (default: like --http-api-max-payload-size)")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30));
-  app.add_option("--start-time-us", result.start_time, "the process's start, for the metrics");
-  app.add_option("--start-time-cpu-us", result.start_time_cpu, "the same in CPU time");
-  app.add_option("--parent-cpu-time-us", result.parent_cpu_time, "CPU time to add to that");
+  const CLI::Range moments(std::uint64_t{0}, std::uint64_t{1} << 53);
+  app.add_option("--start-time-us", result.start_time_us, "when the start began, for the metrics")
+      ->check(moments);
+  app.add_option("--start-time-cpu-us", result.start_time_cpu_us, "this process's CPU time then")
+      ->check(moments);
+  app.add_option("--parent-cpu-time-us", result.parent_cpu_time_us, "the CPU time that went before")
+      ->check(moments);
   // What clients say that makes no difference here.
   std::string ignored;
   bool ignored_flag = false;

@@ -23,11 +23,11 @@ struct VmmArguments {
   bool pci = false;
   std::string metadata;                            // a file
   std::optional<std::size_t> most_metadata_bytes;  // like most_body_bytes
-  // When the process was started, by CLOCK_MONOTONIC and by its CPU time, and the CPU time that its parent
-  // had spent on it; microseconds, for the metrics.
-  std::optional<std::uint64_t> start_time;
-  std::optional<std::uint64_t> start_time_cpu;
-  std::uint64_t parent_cpu_time = 0;
+  // When whoever started this process began with that, in microseconds: CLOCK_MONOTONIC; this process's CPU
+  // time; and the CPU time that went before.
+  std::optional<std::uint64_t> start_time_us;
+  std::optional<std::uint64_t> start_time_cpu_us;
+  std::uint64_t parent_cpu_time_us = 0;
 };
 
 // None where the command line was answered by itself (--version, --help). Throws ConfigError.

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "devices/balloon/balloon_device.h"
 #include "tools/hum-vmm/fault.h"
 #include "vmm/base/errors.h"
 
@@ -34,6 +35,8 @@ constexpr Field action_fields[] = {{.name = "action_type",
                                     .choices = "InstanceStart|FlushMetrics|SendCtrlAltDel"}};
 constexpr Field vm_fields[] = {
     {.name = "state", .type = FieldType::choice, .required = true, .choices = "Paused|Resumed"}};
+
+constexpr Field hinting_fields[] = {{.name = "acknowledge_on_stop", .type = FieldType::boolean}};
 
 enum class Phase : std::uint8_t { before, after };
 
@@ -103,6 +106,55 @@ json body_of(const ApiRequest& request) {
   return parse_json(request.body);
 }
 
+bool has_balloon(const Microvm& vm) {
+  return !vm.config().get(sections::balloon).is_null();
+}
+
+json balloon_statistics(const Microvm& vm) {
+  if (vm.config().get(sections::balloon)["stats_polling_interval_s"] == 0)
+    throw Refused("Statistics for the balloon device are not enabled.");
+  constexpr std::uint64_t pages_per_mib = 256;
+  const json report = vm.balloon_report();
+  json body = json::object();
+  for (const std::string name : {"target", "actual"}) {
+    const auto pages = report[name + "_pages"].get<std::uint64_t>();
+    body[name + "_pages"] = pages;
+    body[name + "_mib"] = pages / pages_per_mib;
+  }
+  for (const std::string_view name : BalloonDevice::statistic_names)
+    if (report.contains(name)) body[std::string(name)] = report[std::string(name)];
+  return body;
+}
+
+json hinting_status(const Microvm& vm) {
+  const json report = vm.balloon_report();
+  if (!report.contains("host_cmd")) throw Refused("Free page hinting of the balloon device is not enabled.");
+  json body = {{"host_cmd", report["host_cmd"]}};
+  if (report.contains("guest_cmd")) body["guest_cmd"] = report["guest_cmd"];
+  return body;
+}
+
+ApiAnswer get_balloon(const Microvm& vm, std::string_view path) {
+  if (path != "balloon") require(vm, Phase::after);
+  if (!has_balloon(vm)) throw Refused("No balloon device found.");
+  if (path == "balloon") return with(vm.config().get(sections::balloon));
+  return with(path == "balloon/statistics" ? balloon_statistics(vm) : hinting_status(vm));
+}
+
+// A body may be left out.
+ApiAnswer change_hinting(Microvm& vm, const ApiRequest& request, bool start) {
+  const json body = request.body.empty() ? json::object() : parse_json(request.body);
+  const json checked = checked_fields(
+      "balloon/hinting", start ? std::span<const Field>(hinting_fields) : std::span<const Field>(), body);
+  require(vm, Phase::after);
+  if (!has_balloon(vm)) throw Refused("No balloon device found.");
+  if (start)
+    vm.start_hinting(checked.value("acknowledge_on_stop", true));
+  else
+    vm.stop_hinting();
+  return done();
+}
+
 void refuse_body(const ApiRequest& request) {
   if (!request.body.empty()) throw Refused("GET request cannot have a body.");
 }
@@ -115,6 +167,7 @@ ApiAnswer get(const Microvm& vm, std::string_view path) {
                  {"vmm_version", dialect_version}});
   if (path == "version") return with({{"firecracker_version", dialect_version}});
   if (path == "vm/config") return with(vm.config().all());
+  if (path.starts_with("balloon")) return get_balloon(vm, path);
   return with(vm.config().get(sections::machine_config));
 }
 
@@ -167,12 +220,25 @@ ApiAnswer take(Microvm& vm, const ApiRequest& request, const Target& target) {
   if (!target.id.empty() && checked[std::string(section.id_field)] != target.id)
     throw ConfigError(std::string(section.id_field), target.id,
                       "the id in the path is another than in the body", "give the same in both");
-  require(vm, !is_put && section.live ? Phase::after : Phase::before);
-  if (is_put)
+  const bool comes_later =
+      is_put && section.hotplug && vm.hotplug() && vm.state() != Microvm::State::not_started;
+  if (!comes_later) require(vm, !is_put && section.live ? Phase::after : Phase::before);
+  if (comes_later)
+    vm.attach(section, checked);
+  else if (is_put)
     vm.put(section, checked);
   else
     vm.patch(section, checked);
   return done(has_deprecated(fields, checked));
+}
+
+ApiAnswer remove(Microvm& vm, const ApiRequest& request, const Target& target) {
+  if (target.id.empty()) throw unknown_path(request);
+  if (!request.body.empty()) throw Refused("DELETE request cannot have a body.");
+  require(vm, Phase::after);
+  if (!vm.hotplug()) throw Refused("Devices of a running microVM come and go on PCI only: use --enable-pci.");
+  vm.detach(*target.section, target.id);
+  return done();
 }
 
 ApiAnswer route(Microvm& vm, const ApiRequest& request) {
@@ -180,7 +246,13 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   // Until the process is gone, too.
   if (vm.record() != nullptr && request.method != "GET") throw Refused("The microVM has ended.");
   const std::string_view path = std::string_view(request.path).substr(1);
-  constexpr std::array readable = {"", "version", "vm/config", "machine-config"};
+  constexpr std::array readable = {"",
+                                   "version",
+                                   "vm/config",
+                                   "machine-config",
+                                   "balloon",
+                                   "balloon/statistics",
+                                   "balloon/hinting/status"};
   if (request.method == "GET" && std::find(readable.begin(), readable.end(), path) != readable.end()) {
     refuse_body(request);
     return get(vm, path);
@@ -189,6 +261,8 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
     return act(vm, checked_fields("actions", action_fields, body_of(request)));
   if (request.method == "PATCH" && path == "vm")
     return change_state(vm, checked_fields("vm", vm_fields, body_of(request)));
+  if (request.method == "PATCH" && (path == "balloon/hinting/start" || path == "balloon/hinting/stop"))
+    return change_hinting(vm, request, path == "balloon/hinting/start");
   if (path.starts_with("snapshot/") && request.method == "PUT")
     throw Refused("Snapshots are not supported yet.");
   if (path == "mmds" && (request.method == "GET" || request.method == "PUT" || request.method == "PATCH"))
@@ -196,6 +270,8 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   const Target target = target_of(path);
   if (target.section != nullptr && (request.method == "PUT" || request.method == "PATCH"))
     return take(vm, request, target);
+  if (target.section != nullptr && target.section->hotplug && request.method == "DELETE")
+    return remove(vm, request, target);
   if (target.section != nullptr && !target.section->supported)
     throw Refused("/" + std::string(target.section->path) + " is not supported.");
   throw unknown_path(request);

@@ -210,7 +210,7 @@ std::string option_text(std::span<const Field> table, const json& checked) {
     } else if (row.type == FieldType::boolean) {
       add(key, value.get<bool>() ? "on" : "off");
     } else if (row.type == FieldType::integer) {
-      add(key, std::to_string(value.get<std::uint64_t>()));
+      add(key, std::to_string(value.get<std::uint64_t>()) + std::string(row.unit));
     } else if (row.type == FieldType::choice) {
       add(key, std::string(*word_of(row.choices, value.get_ref<const std::string&>())));
     } else if (row.type == FieldType::bucket) {

@@ -30,6 +30,7 @@ struct Field {
   bool required = false;
   std::string_view key = {};      // of our option; of a limiter: what stands before bandwidth and ops
   std::string_view choices = {};  // of a choice: "Unsafe=unsafe|Writeback", with our word where it is another
+  std::string_view unit = {};     // behind an integer in our words: "M"
   std::uint64_t minimum = 0;
   std::uint64_t maximum = UINT32_MAX;
   std::string_view alias = {};  // another spelling that clients use

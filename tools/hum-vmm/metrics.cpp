@@ -93,6 +93,12 @@ json entropy_metrics(const DeviceReport& report) {
           {"entropy_rate_limiter_throttled", counter(report, "throttled")}};
 }
 
+json balloon_metrics(const DeviceReport& report) {
+  return {{"inflate_count", queue(report, 0).requests},
+          {"deflate_count", queue(report, 1).requests},
+          {"statistics_updates_count", counter(report, "statistics_updates")}};
+}
+
 void add(json& sum, const json& more) {
   for (const auto& [name, value] : more.items()) {
     if (value.is_object())
@@ -109,10 +115,9 @@ struct Kind {
 };
 
 constexpr Kind kinds[] = {
-    {"disk", "block", block_metrics},
-    {"net", "net", net_metrics},
-    {"vsock", "vsock", vsock_metrics},
-    {"rng", "entropy", entropy_metrics},
+    {"disk", "block", block_metrics},        {"net", "net", net_metrics},
+    {"vsock", "vsock", vsock_metrics},       {"rng", "entropy", entropy_metrics},
+    {"balloon", "balloon", balloon_metrics},
 };
 
 json window(const EndRecord& record, const std::string& name) {
@@ -191,9 +196,8 @@ void MetricsFile::write(const MetricsSources& sources) {
   json line = difference(totals, *told_);
   line.update(*extra_);
   line["utc_timestamp_ms"] = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-  json& server = line["api_server"] = json::object();
-  if (sources.startup.took) server["process_startup_time_us"] = sources.startup.took->count();
-  if (sources.startup.cpu_took) server["process_startup_time_cpu_us"] = sources.startup.cpu_took->count();
+  line["api_server"] = {{"process_startup_time_us", sources.startup_us},
+                        {"process_startup_time_cpu_us", sources.startup_cpu_us}};
   json& latencies = line["latencies_us"] = json::object();
   if (sources.pause_took) latencies["vmm_pause_vm"] = sources.pause_took->count();
   if (sources.resume_took) latencies["vmm_resume_vm"] = sources.resume_took->count();

@@ -16,12 +16,6 @@
 
 namespace hum {
 
-// How long it took from a process's start until it served, as far as who started it has told its begin.
-struct StartupTimes {
-  std::optional<std::chrono::microseconds> took{};
-  std::optional<std::chrono::microseconds> cpu_took{};
-};
-
 // What the metrics are made of.
 struct MetricsSources {
   const RequestCounts& requests;
@@ -30,7 +24,9 @@ struct MetricsSources {
   ConsoleHub::Traffic console{};
   // The dialect's names of the devices: "block_rootfs" of disk0.
   std::map<std::string, std::string> names{};
-  StartupTimes startup{};
+  // From the process's start until it served, as far as who started it has told when that was.
+  std::uint64_t startup_us = 0;
+  std::uint64_t startup_cpu_us = 0;
   std::optional<std::chrono::microseconds> pause_took{};  // the latest
   std::optional<std::chrono::microseconds> resume_took{};
 };

@@ -69,16 +69,72 @@ void Microvm::put(const Section& section, const json& checked) {
 
 void Microvm::patch(const Section& section, const json& checked) {
   if (!section.live) return config_.patch(section, checked);
-  const std::string id = checked[std::string(section.id_field)].get<std::string>();
-  const auto device = config_.device_name(section, id);
-  if (!device) throw ConfigError(std::string(section.id_field), id, "there is none", "give one that was put");
+  const std::string id =
+      section.id_field.empty() ? "" : checked[std::string(section.id_field)].get<std::string>();
+  const DeviceConfig device = known_device(section, id);
   const std::string changes = option_text(section.patch_fields, checked);
   try {
-    if (!changes.empty()) vm_->change(*device, changes);
+    if (!changes.empty()) vm_->change(device.name, changes);
   } catch (const ConfigError& error) {
     throw in_fields(section.path, section.patch_fields, error);
   }
   config_.note_change(section, checked);
+}
+
+DeviceConfig Microvm::known_device(const Section& section, const std::string& id) const {
+  std::optional<DeviceConfig> device = config_.device(section, id);
+  if (!device)
+    throw ConfigError(std::string(section.id_field.empty() ? section.name : section.id_field), id,
+                      "there is none", "give one that was put");
+  return std::move(*device);
+}
+
+void Microvm::attach(const Section& section, const json& checked) {
+  const std::string id = checked[std::string(section.id_field)].get<std::string>();
+  if (config_.device(section, id))
+    throw ConfigError(std::string(section.id_field), id, "is taken", "give another, or DELETE that one");
+  if (checked.value("is_root_device", false))
+    throw ConfigError(std::string(section.path) + ".is_root_device", "true", "comes too late", "give false");
+  config_.put(section, checked);
+  const DeviceConfig device = known_device(section, id);
+  try {
+    vm_->attach(device);
+  } catch (const std::exception&) {
+    config_.remove(device.name);
+    throw;
+  }
+}
+
+void Microvm::detach(const Section& section, const std::string& id) {
+  const DeviceConfig device = known_device(section, id);
+  if (config_.is_root(device.name))
+    throw ConfigError(std::string(section.id_field), id, "is the root device, which stays");
+  if (vm_->detach(device.name)) config_.remove(device.name);
+}
+
+void Microvm::on_detached() {
+  for (const std::string& name : vm_->take_detached()) {
+    logger_.write(LogLevel::info, "the guest has let " + name + " go");
+    config_.remove(name);
+  }
+}
+
+json Microvm::balloon_report() const {
+  json rows = json::object();
+  for (const virtio::DeviceReport& each : vm_->device_reports())
+    if (each.own_name == sections::balloon.name)
+      for (const auto& row : each.counters) rows[std::string(row.name)] = row.value;
+  return rows;
+}
+
+void Microvm::start_hinting(bool acknowledge) {
+  const std::string device(sections::balloon.name);
+  vm_->change(device, acknowledge ? "hinting-acknowledge=on" : "hinting-acknowledge=off");
+  vm_->request(device, "start-hinting");
+}
+
+void Microvm::stop_hinting() {
+  vm_->request(sections::balloon.name, "stop-hinting");
 }
 
 void Microvm::open_standard_console(Vm& vm) {
@@ -130,6 +186,9 @@ void Microvm::start() {
   loop_.watch(vm_->end_fd(), EventLoop::Interest::readable, [this] { on_end(); });
   loop_.watch(vm_->pause_wanted_fd(), EventLoop::Interest::readable,
               [this] { guarded([this] { on_pause_wanted(); }); });
+  if (hotplug())
+    loop_.watch(vm_->detached_fd(), EventLoop::Interest::readable,
+                [this] { guarded([this] { on_detached(); }); });
   loop_.watch(metrics_timer_.fd(), EventLoop::Interest::readable, [this] {
     metrics_timer_.set(metrics_period);
     guarded([this] { flush_metrics(); });
@@ -137,11 +196,14 @@ void Microvm::start() {
   metrics_timer_.set(metrics_period);
 }
 
+// It takes the place of a pause that a device wanted, which is tried again at the end of either.
 void Microvm::pause() {
   if (state_ == State::paused) return;
   bool paused = false;
   pause_took_ = time_of([&] { paused = vm_->pause(); });
   if (!paused) return;
+  loop_.unwatch(retry_timer_.fd());
+  device_pause_.clear();
   state_ = State::paused;
   publish_state();
 }
@@ -223,14 +285,15 @@ void Microvm::flush_metrics() {
                          .lost_log_lines = logger_.lost(),
                          .record = report(),
                          .console = console_traffic(),
-                         .startup = startup_,
+                         .startup_us = startup_.wall_us,
+                         .startup_cpu_us = startup_.cpu_us,
                          .pause_took = pause_took_,
                          .resume_took = resume_took_};
   for (const auto& [section, prefix] :
        {std::pair(&sections::drives, "block_"), {&sections::network_interfaces, "net_"}})
     for (const json& each : config_.get(*section)) {
       const auto id = each[std::string(section->id_field)].get<std::string>();
-      if (const auto device = config_.device_name(*section, id)) sources.names[*device] = prefix + id;
+      sources.names[config_.device(*section, id)->name] = prefix + id;
     }
   metrics_->write(sources);
 }
@@ -260,6 +323,7 @@ void Microvm::on_end() {
   for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd(), retry_timer_.fd(),
                        errors_timer_.fd()})
     loop_.unwatch(fd);
+  if (hotplug()) loop_.unwatch(vm_->detached_fd());
   record_ = &vm_->wait();
   publish_device_errors();
   if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());

@@ -39,6 +39,12 @@ class Microvm {
     std::size_t most_metadata_bytes = MetadataStore::default_limit;
   };
 
+  // How long the process took until it was ready for requests, for the metrics.
+  struct Startup {
+    std::uint64_t wall_us = 0;
+    std::uint64_t cpu_us = 0;
+  };
+
   // ended is called once, by the loop. Both references outlive the VM.
   Microvm(Settings settings, EventLoop& loop, Logger& logger, std::function<void()> ended);
   ~Microvm();
@@ -56,8 +62,21 @@ class Microvm {
 
   // What a PUT, or a config file, says of a section. Before the start. Throws ConfigError, HostError.
   void put(const Section& section, const nlohmann::json& checked);
+  // What a PUT says of one more element of a list, and the removal of one, while a VM runs that has hotplug.
+  // A device that the guest has at work is gone only once the guest has let it go. Throw ConfigError,
+  // HostError.
+  bool hotplug() const { return settings_.transport == Transport::pci; }
+  void attach(const Section& section, const nlohmann::json& checked);
+  void detach(const Section& section, const std::string& id);
   // Changes the machine before the start, or a device of a VM that runs. Throws ConfigError, HostError.
   void patch(const Section& section, const nlohmann::json& checked);
+
+  // Of a VM that runs and has a balloon: what it reports (BalloonDevice), the numbers by their names.
+  nlohmann::json balloon_report() const;
+  // Has it ask for the guest's free pages, which with acknowledge are the guest's again as soon as it has
+  // told of all; or ends that. Each throws ConfigError.
+  void start_hinting(bool acknowledge);
+  void stop_hinting();
 
   // Each throws ConfigError, HostError.
   void start();
@@ -72,6 +91,8 @@ class Microvm {
   // The record of a VM that has ended; null: none has.
   const EndRecord* record() const { return record_; }
 
+  // For the metrics.
+  void note_startup(const Startup& startup) { startup_ = startup; }
   RequestCounts& requests() { return requests_; }
 
   // What the VM has done so far; of one that was not started nothing.
@@ -83,18 +104,18 @@ class Microvm {
   EventFeed& events() { return events_; }
   // The streams of all clients end with what they have.
   void end_streams();
-  // For the metrics: from the process's start, as who started it says, until it serves.
-  void set_startup(const StartupTimes& times) { startup_ = times; }
   // Of a VM that was started. Null: another client writes. Throws HostError.
   std::shared_ptr<ApiStream> open_console(bool writes) { return console_->open(writes); }
 
  private:
+  DeviceConfig known_device(const Section& section, const std::string& id) const;
   void open_standard_console(Vm& vm);
   void publish_state();
   void watch_device_errors();
   void publish_device_errors();
   void on_end();
   void on_pause_wanted();
+  void on_detached();
   void guarded(const std::function<void()>& work);
 
   Settings settings_;
@@ -107,7 +128,7 @@ class Microvm {
   EventFeed events_;
   std::optional<MetricsFile> metrics_;
   RequestCounts requests_;
-  StartupTimes startup_;
+  Startup startup_;
   std::optional<std::chrono::microseconds> pause_took_;
   std::optional<std::chrono::microseconds> resume_took_;
   MetadataStore metadata_;

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cctype>
 #include <iterator>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "devices/mmds/mmds_backend.h"
@@ -44,29 +43,32 @@ std::string_view kind_of(const Section& section, const json& element) {
   if (&section == &sections::drives) return element.contains("socket") ? "vhost-user-disk" : "disk";
   if (&section == &sections::network_interfaces) return "net";
   if (&section == &sections::vsock) return "vsock";
+  if (section.name == sections::balloon.name) return "balloon";
   if (&section == &sections::serial) return "serial";
   return "rng";
 }
 
-DeviceConfig device_of(const Section& section, const json& element) {
-  DeviceConfig device{std::string(kind_of(section, element)), {}};
-  if (device.kind == "vhost-user-disk") {
-    device.options = option_text(vhost_user_drive_fields(), element);
-  } else {
-    device.options = option_text(section.fields, element);
-    if (device.kind == "disk")
-      device.options += ",id=" + text_of(element, "drive_id").substr(0, longest_serial_number);
-  }
-  return device;
+// The device's own options.
+std::string options_of(const Section& section, const json& element) {
+  const std::string_view kind = kind_of(section, element);
+  if (kind == "vhost-user-disk") return option_text(vhost_user_drive_fields(), element);
+  std::string options = option_text(section.fields, element);
+  if (kind == "disk") options += ",id=" + text_of(element, "drive_id").substr(0, longest_serial_number);
+  return options;
+}
+
+// "drives/rootfs", "balloon": as the API's paths name it.
+std::string name_of(const Section& section, const json& element) {
+  if (section.id_field.empty()) return std::string(section.name);
+  return std::string(section.name) + "/" + text_of(element, std::string(section.id_field).c_str());
 }
 
 // Errors of the device's own options come at once, and not at the start.
 void check_options(const Section& section, const json& element) {
-  const DeviceConfig device = device_of(section, element);
   for (const DeviceKind* kind : all_devices())
-    if (kind->name == device.kind) {
+    if (kind->name == kind_of(section, element)) {
       try {
-        OptionValues::parse(section.path, kind->options, device.options);
+        OptionValues::parse(section.path, kind->options, options_of(section, element));
       } catch (const ConfigError& error) {
         throw in_fields(section.path, section.fields, error);
       }
@@ -118,9 +120,14 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     return patch(section, next);
   }
   if (section.id_field.empty()) {
-    if (&section == &sections::vsock) check_options(section, checked);
+    if (&section == &sections::vsock || &section == &sections::balloon) check_options(section, checked);
     if (&section == &sections::mmds_config) check_mmds(checked);
     kept = checked;
+    if (&section == &sections::balloon)
+      for (const auto& [name, value] : {std::pair("stats_polling_interval_s", json(0)),
+                                        {"free_page_hinting", json(false)},
+                                        {"free_page_reporting", json(false)}})
+        if (!kept.contains(name)) kept[name] = value;
     return;
   }
   const std::string id_field(section.id_field);
@@ -164,8 +171,10 @@ void MicrovmConfig::patch(const Section& section, const json& checked) {
 }
 
 void MicrovmConfig::note_change(const Section& section, const json& checked) {
+  json& kept = (*document_)[std::string(section.name)];
+  if (section.id_field.empty()) return note_change_of(kept, checked);
   const std::string id_field(section.id_field);
-  for (json& each : (*document_)[std::string(section.name)])
+  for (json& each : kept)
     if (each[id_field] == checked[id_field]) note_change_of(each, checked);
 }
 
@@ -202,7 +211,7 @@ void MicrovmConfig::check_mmds(const json& mmds) const {
   if (mmds.contains("ipv4_address"))
     parse_mmds_address("mmds/config.ipv4_address", text_of(mmds, "ipv4_address"));
   for (const json& id : mmds.value("network_interfaces", json::array()))
-    if (!device_name(sections::network_interfaces, id.get<std::string>()))
+    if (!device(sections::network_interfaces, id.get<std::string>()))
       throw ConfigError("mmds/config.network_interfaces", id.get<std::string>(), "there is no such interface",
                         "PUT /network-interfaces/" + id.get<std::string>() + " first");
 }
@@ -239,6 +248,7 @@ VmConfig MicrovmConfig::vm_config() const {
     throw ConfigError("boot-source", "", "there is no kernel to start", "PUT /boot-source first");
   VmConfig config;
   config.transport = transport_;
+  config.hotplug = transport_ == Transport::pci;
   const json& machine = get(sections::machine_config);
   config.set("cpus", std::to_string(machine["vcpu_count"].get<std::uint64_t>()));
   config.set("memory", std::to_string(machine["mem_size_mib"].get<std::uint64_t>()) + "M");
@@ -250,26 +260,42 @@ VmConfig MicrovmConfig::vm_config() const {
   if (const json& serial = get(sections::serial); !serial.is_null())
     for (DeviceConfig& each : config.devices)
       if (each.kind == "serial") each = device_of(sections::serial, serial);
-  for (const json& each : get(sections::drives)) config.devices.push_back(device_of(sections::drives, each));
-  for (const json& each : get(sections::network_interfaces)) {
-    config.devices.push_back(device_of(sections::network_interfaces, each));
-    config.devices.back().options += mmds_option(each);
-  }
-  for (const Section* section : {&sections::vsock, &sections::entropy})
+  for (const Section* section : {&sections::drives, &sections::network_interfaces})
+    for (const json& each : get(*section)) config.devices.push_back(device_of(*section, each));
+  for (const Section* section : {&sections::vsock, &sections::balloon, &sections::entropy})
     if (!get(*section).is_null()) config.devices.push_back(device_of(*section, get(*section)));
   for (const DeviceConfig& device : config.devices)
     if (device.kind == "vhost-user-disk") config.backing.shared = true;
   return config;
 }
 
-std::optional<std::string> MicrovmConfig::device_name(const Section& section, std::string_view id) const {
-  std::map<std::string_view, unsigned> counts;
-  for (const json& each : get(section)) {
-    const std::string_view kind = kind_of(section, each);
-    const unsigned number = counts[kind]++;
-    if (each[std::string(section.id_field)] == id) return std::string(kind) + std::to_string(number);
-  }
+DeviceConfig MicrovmConfig::device_of(const Section& section, const json& element) const {
+  DeviceConfig device{std::string(kind_of(section, element)), options_of(section, element),
+                      name_of(section, element)};
+  if (&section == &sections::network_interfaces) device.options += mmds_option(element);
+  return device;
+}
+
+std::optional<DeviceConfig> MicrovmConfig::device(const Section& section, std::string_view id) const {
+  const json& kept = get(section);
+  if (section.id_field.empty())
+    return kept.is_null() ? std::nullopt : std::optional(device_of(section, kept));
+  for (const json& each : kept)
+    if (each[std::string(section.id_field)] == id) return device_of(section, each);
   return {};
+}
+
+bool MicrovmConfig::is_root(std::string_view device_name) const {
+  const json& drives = get(sections::drives);
+  return std::any_of(drives.begin(), drives.end(), [&](const json& each) {
+    return flag_of(each, "is_root_device") && name_of(sections::drives, each) == device_name;
+  });
+}
+
+void MicrovmConfig::remove(std::string_view device_name) {
+  for (const Section* section : {&sections::drives, &sections::network_interfaces})
+    std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
+                  [&](const json& each) { return name_of(*section, each) == device_name; });
 }
 
 ConfigError in_dialect(const ConfigError& error) {
@@ -279,6 +305,7 @@ ConfigError in_dialect(const ConfigError& error) {
                                       {"net", &sections::network_interfaces},
                                       {"vsock", &sections::vsock},
                                       {"rng", &sections::entropy},
+                                      {"balloon", &sections::balloon},
                                       {"serial", &sections::serial}})
     if (kind == name) return in_fields(section->path, section->fields, error);
   return error;

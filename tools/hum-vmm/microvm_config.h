@@ -34,13 +34,18 @@ class MicrovmConfig {
 
   // Throws ConfigError: there is no kernel.
   VmConfig vm_config() const;
-  // The device that an element of a list has become, as Vm::change names it; none with that id.
-  std::optional<std::string> device_name(const Section& section, std::string_view id) const;
+  // The device that a section, or the element of a list with that id, becomes; its name is "balloon", or
+  // "drives/rootfs". None: there is none.
+  std::optional<DeviceConfig> device(const Section& section, std::string_view id = {}) const;
+  bool is_root(std::string_view device_name) const;
+  // Forgets the element that has become the device of that name.
+  void remove(std::string_view device_name);
 
  private:
   void check_drive(const nlohmann::json& drive) const;
   void check_network(const nlohmann::json& interface) const;
   void check_mmds(const nlohmann::json& mmds) const;
+  DeviceConfig device_of(const Section& section, const nlohmann::json& element) const;
   std::string mmds_option(const nlohmann::json& interface) const;
   std::string command_line() const;
 

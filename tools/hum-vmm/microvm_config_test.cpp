@@ -179,12 +179,17 @@ TEST_CASE("the root drive is the first disk; the others keep the order in which 
         std::vector<std::string>{"disk path=" + world.file + ",readonly=off,cache=unsafe,aio=auto,id=root",
                                  "disk path=" + world.file + ",readonly=off,cache=unsafe,aio=auto,id=a",
                                  "disk path=" + world.file + ",readonly=on,cache=writeback,aio=auto,id=b"});
-  CHECK(world.config.device_name(sections::drives, "root") == "disk0");
-  CHECK(world.config.device_name(sections::drives, "b") == "disk2");
-  CHECK_FALSE(world.config.device_name(sections::drives, "c"));
+  CHECK(world.config.device(sections::drives, "b")->name == "drives/b");
+  CHECK_FALSE(world.config.device(sections::drives, "c"));
+  CHECK(world.config.is_root("drives/root"));
+  CHECK_FALSE(world.config.is_root("drives/a"));
   CHECK(has(world.error_of(sections::drives, world.drive("other", {{"is_root_device", true}})), "'root'"));
   world.put(sections::drives, world.drive("a", {{"is_read_only", true}}));  // keeps its place
-  CHECK(world.config.device_name(sections::drives, "a") == "disk1");
+  CHECK(world.devices()[1].starts_with("disk path=" + world.file + ",readonly=on"));
+  world.config.remove("drives/a");
+  CHECK(world.devices().size() == 2);
+  CHECK_FALSE(world.config.device(sections::drives, "a"));
+  CHECK(world.config.device(sections::drives, "b"));
 }
 
 TEST_CASE("a drive of a server is a device of its own, and the memory one that it can map") {
@@ -194,8 +199,7 @@ TEST_CASE("a drive of a server is a device of its own, and the memory one that i
   world.put(sections::drives, {{"drive_id", "s"}, {"is_root_device", false}, {"socket", "/run/s,1"}});
   world.put(sections::drives, world.drive("b"));
   CHECK(world.devices()[1] == "vhost-user-disk socket=/run/s,,1");
-  CHECK(world.config.device_name(sections::drives, "s") == "vhost-user-disk0");
-  CHECK(world.config.device_name(sections::drives, "b") == "disk1");
+  CHECK(world.config.device(sections::drives, "s")->kind == "vhost-user-disk");
   CHECK(world.config.vm_config().backing.shared);
   CHECK(has(world.error_of(sections::drives, world.drive("x", {{"socket", "/run/s"}})), "path_on_host"));
   CHECK(
@@ -237,6 +241,41 @@ TEST_CASE("the interfaces that are named serve the metadata, and those that are 
         has(world.error_of(sections::mmds_config, {{"ipv4_address", address}}), "mmds/config.ipv4_address"));
   world.put(sections::mmds_config, json::object());
   CHECK(world.devices() == std::vector<std::string>{"net tap=tap-eth0", "net tap=tap-eth1"});
+}
+
+TEST_CASE("a balloon is a device with its amount in MiB, read back whole, also where it changed") {
+  World world;
+  world.put_kernel();
+  CHECK_FALSE(world.config.device(sections::balloon));
+  CHECK(has(world.error_of(sections::balloon, {{"amount_mib", 1}}), "deflate_on_oom"));
+  CHECK(
+      has(world.error_of(sections::balloon,
+                         {{"amount_mib", 1}, {"deflate_on_oom", true}, {"stats_polling_interval_s", 65536}}),
+          "stats_polling_interval_s"));
+  world.put(sections::balloon, {{"amount_mib", 64}, {"deflate_on_oom", true}});
+  CHECK(world.devices() ==
+        std::vector<std::string>{
+            "balloon target=64M,deflate-on-oom=on,statistics=0,hinting=off,reporting=off"});
+  CHECK(world.config.device(sections::balloon)->name == "balloon");
+  CHECK(world.config.get(sections::balloon) == json{{"amount_mib", 64},
+                                                    {"deflate_on_oom", true},
+                                                    {"stats_polling_interval_s", 0},
+                                                    {"free_page_hinting", false},
+                                                    {"free_page_reporting", false}});
+  world.put(sections::balloon, {{"amount_mib", 0},
+                                {"deflate_on_oom", false},
+                                {"stats_polling_interval_s", 65535},
+                                {"free_page_hinting", true},
+                                {"free_page_reporting", true}});
+  CHECK(world.devices() ==
+        std::vector<std::string>{
+            "balloon target=0M,deflate-on-oom=off,statistics=65535,hinting=on,reporting=on"});
+  world.config.note_change(sections::balloon, {{"amount_mib", 7}});
+  world.config.note_change(sections::balloon_statistics, {{"stats_polling_interval_s", 5}});
+  const json balloon = world.config.all()["balloon"];
+  CHECK(balloon["amount_mib"] == 7);
+  CHECK(balloon["stats_polling_interval_s"] == 5);
+  CHECK(balloon["free_page_hinting"] == true);
 }
 
 TEST_CASE("an id is letters, digits and '_'") {

@@ -49,7 +49,7 @@ std::vector<Operation> operations(const std::string& file) {
   std::vector<Operation> all;
   for (const auto& [path, methods] : description()["paths"].items())
     for (const char* const method : {"put", "patch"}) {
-      if (!methods.contains(method)) continue;
+      if (!methods.contains(method) || !methods[method].contains("requestBody")) continue;
       const json& schema = resolved(methods[method]["requestBody"]["content"]["application/json"]["schema"]);
       if (!schema.contains("properties")) continue;  // anything may be metadata
       const json example = with_files(schema["examples"][0], file);

@@ -165,7 +165,7 @@ TEST_CASE("a device that its guest has broken is an event") {
     event = next_event(events);
     REQUIRE(event);
   } while (event->type != "device-error");
-  CHECK(event->data["device"] == "disk0");
+  CHECK(event->data["device"] == "drives/data");
   CHECK_FALSE(event->data["reason"].get<std::string>().empty());
 }
 
@@ -186,8 +186,8 @@ TEST_CASE("a VM that a disk wants to be paused says so until its host has room a
   REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, nullptr, &limit) == 0);
   const rlimit low{.rlim_cur = 1 << 16, .rlim_max = limit.rlim_max};
   REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, &low, nullptr) == 0);
-  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0", {{"on-error", "pause"}}) == 204);
-  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0", {{"path", larger}}) == 204);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/data", {{"on-error", "pause"}}) == 204);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/data", {{"path", larger}}) == 204);
   CHECK(next_event(events)->data == json{{"state", "running"}});
   const auto paused = next_event(events);
   REQUIRE(paused);
@@ -201,6 +201,8 @@ TEST_CASE("a VM that a disk wants to be paused says so until its host has room a
   std::string state;
   for (int tries = 0; tries < 1000 && state != "Paused"; ++tries) state = world.get("/")["state"];
   CHECK(state == "Paused");
+  CHECK(world.status_of("PATCH", "/vm", {{"state", "Paused"}}) == 204);
+  CHECK(world.get("/hum/v1/vm")["paused"] == json{{"by", "client"}});
   REQUIRE(::prlimit(world.process.pid(), RLIMIT_FSIZE, &limit, nullptr) == 0);
   CHECK(world.status_of("PATCH", "/vm", {{"state", "Resumed"}}) == 204);
   std::optional<Event> event;
@@ -277,7 +279,7 @@ TEST_CASE("statistics come as JSON and in Prometheus' text") {
   do {
     all = world.get("/hum/v1/statistics");
   } while (all["devices"][0]["queues"].empty());
-  CHECK(all["devices"][0]["name"] == "disk0");
+  CHECK(all["devices"][0]["name"] == "drives/data");
   CHECK(all["exits"]["port-out"] >= 0);
   ApiClient text = world.stream("/hum/v1/statistics", "Accept: text/plain\r\n");
   ApiClient metrics = world.stream("/hum/v1/metrics");
@@ -286,7 +288,8 @@ TEST_CASE("statistics come as JSON and in Prometheus' text") {
     if (!answer) continue;  // the guest has ended by itself
     CHECK(answer->status == 200);
     CHECK(each->headers.find("Content-Type: text/plain; version=0.0.4") != std::string::npos);
-    CHECK(answer->body.find("hum_queue_requests_total{device=\"disk0\",queue=\"0\"} ") != std::string::npos);
+    CHECK(answer->body.find("hum_queue_requests_total{device=\"drives/data\",queue=\"0\"} ") !=
+          std::string::npos);
   }
 }
 
@@ -295,46 +298,46 @@ TEST_CASE("devices tell their options, and those that are live can be changed") 
   World world;
   world.put_drive();
   CHECK(world.get("/hum/v1/devices") == json::array());
-  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0", {{"ops", "5"}}) == 409);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/data", {{"ops", "5"}}) == 409);
   REQUIRE(world.status_of("PUT", "/entropy", json::object()) == 204);
   world.start("hang", "method=busy");
   const auto option = [&](const char* name) { return world.get("/hum/v1/devices")[0]["options"][name]; };
   const json devices = world.get("/hum/v1/devices");
   REQUIRE(devices.size() == 2);
-  CHECK(devices[0]["name"] == "disk0");
+  CHECK(devices[0]["name"] == "drives/data");
   CHECK(devices[0]["kind"] == "disk");
-  CHECK(devices[1]["name"] == "rng0");
+  CHECK(devices[1]["name"] == "entropy");
   CHECK(option("ops") == json{{"value", "off"}, {"live", true}});
   CHECK(option("on-error")["live"] == true);
   CHECK(option("readonly") == json{{"value", "off"}, {"live", false}});
   CHECK(option("overlay") == json{{"value", nullptr}, {"live", true}});
-  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk0",
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/data",
                         {{"ops", "100/10+5"}, {"bandwidth", "1M"}, {"size", 2 << 20}}) == 204);
   CHECK(option("ops")["value"] == "100/10+5");
   CHECK(option("bandwidth")["value"] == "1048576/1000");
   CHECK(std::filesystem::file_size(world.process.folder() / "disk") == 2 << 20);
-  for (const auto& [body, part] : {std::pair(json{{"ops", "many"}}, "disk0.ops"),
+  for (const auto& [body, part] : {std::pair(json{{"ops", "many"}}, "drives/data.ops"),
                                    {json{{"readonly", true}}, "readonly"},
                                    {json{{"no-such", 1}}, "no-such"},
                                    {json{{"ops=1,bandwidth", "1"}}, "ops=1,bandwidth"},
-                                   {json{{"ops", 1.5}}, "disk0.ops"},
-                                   {json{{"ops", nullptr}}, "disk0.ops"},
-                                   {json{{"path", std::string("a\0b", 3)}}, "disk0.path"},
+                                   {json{{"ops", 1.5}}, "drives/data.ops"},
+                                   {json{{"ops", nullptr}}, "drives/data.ops"},
+                                   {json{{"path", std::string("a\0b", 3)}}, "drives/data.path"},
                                    {json{{"size", "1K"}}, "size"},
                                    {json{{"path", "/no,such"}, {"ops", "1"}}, "/no,such"},
                                    {json::object(), "nothing to change"},
                                    {json::array(), "nothing to change"},
                                    {json(), "nothing to change"}}) {
-    const auto answer = world.client.call("PATCH", "/hum/v1/devices/disk0", body.dump());
+    const auto answer = world.client.call("PATCH", "/hum/v1/devices/drives/data", body.dump());
     REQUIRE(answer);
     INFO(body << ": " << answer->body);
     CHECK((answer->status == 400 || answer->status == 500));
     CHECK(answer->body.find(part) != std::string::npos);
     CHECK(option("ops")["value"] == "100/10+5");
   }
-  CHECK(world.client.call("PATCH", "/hum/v1/devices/disk0", "{")->status == 400);
-  CHECK(world.client.call("PATCH", "/hum/v1/devices/disk0", "")->status == 400);
-  CHECK(world.status_of("PATCH", "/hum/v1/devices/disk7", {{"ops", "1"}}) == 404);
+  CHECK(world.client.call("PATCH", "/hum/v1/devices/drives/data", "{")->status == 400);
+  CHECK(world.client.call("PATCH", "/hum/v1/devices/drives/data", "")->status == 400);
+  CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/other", {{"ops", "1"}}) == 404);
   CHECK(world.status_of("PATCH", "/hum/v1/devices/", {{"ops", "1"}}) == 404);
 }
 
@@ -358,7 +361,7 @@ TEST_CASE("paths and methods that there are not are told apart") {
     CHECK(world.client.headers.find("Allow: GET\r\n") != std::string::npos);
     CHECK(world.client.call("GET", std::string("/hum/v1/") + path, "{}")->status == 400);
   }
-  CHECK(world.client.call("GET", "/hum/v1/devices/disk0")->status == 405);
+  CHECK(world.client.call("GET", "/hum/v1/devices/drives/data")->status == 405);
   CHECK(world.client.headers.find("Allow: PATCH\r\n") != std::string::npos);
   CHECK(world.client.call("GET", "/hum/v2/vm")->status == 400);  // the dialect's answer
 }

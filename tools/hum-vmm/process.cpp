@@ -4,7 +4,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -84,18 +83,16 @@ std::uint64_t microseconds_of(clockid_t clock) {
          static_cast<std::uint64_t>(time.tv_nsec) / 1000;
 }
 
-// A start that has not come yet has taken no time.
-std::chrono::microseconds since(std::uint64_t start, std::uint64_t now) {
-  return std::chrono::microseconds(now - std::min(start, now));
-}
-
-StartupTimes startup_times(const VmmArguments& arguments) {
-  StartupTimes times;
-  if (arguments.start_time) times.took = since(*arguments.start_time, microseconds_of(CLOCK_MONOTONIC));
-  if (arguments.start_time_cpu)
-    times.cpu_took = since(*arguments.start_time_cpu, microseconds_of(CLOCK_PROCESS_CPUTIME_ID)) +
-                     std::chrono::microseconds(arguments.parent_cpu_time);
-  return times;
+// From the times that the command line has to now.
+Microvm::Startup startup_of(const VmmArguments& arguments) {
+  const auto since = [](std::uint64_t from, std::uint64_t now) { return now > from ? now - from : 0; };
+  Microvm::Startup startup;
+  if (arguments.start_time_us)
+    startup.wall_us = since(*arguments.start_time_us, microseconds_of(CLOCK_MONOTONIC));
+  if (arguments.start_time_cpu_us)
+    startup.cpu_us = since(*arguments.start_time_cpu_us, microseconds_of(CLOCK_PROCESS_CPUTIME_ID)) +
+                     arguments.parent_cpu_time_us;
+  return startup;
 }
 
 // Before the server's end, which waits for the call that it has made.
@@ -133,7 +130,7 @@ int run_vmm(const VmmArguments& arguments) {
           HttpServer::Settings{.path = arguments.api_sock, .most_body_bytes = arguments.most_body_bytes},
           [&gate](const ApiRequest& request) { return gate.call(request); });
     const Closing closing{gate};
-    vm.set_startup(startup_times(arguments));
+    vm.note_startup(startup_of(arguments));
     try {
       configure(vm, arguments);
     } catch (const std::exception& error) {

@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/testing.h"
@@ -263,6 +265,108 @@ TEST_CASE("placeholder drives of length zero boot, and get their file while the 
   CHECK(drives[1]["rate_limiter"]["ops"]["size"] == 100);
 }
 
+TEST_CASE("drives come and go while the VM runs on PCI") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM, {"--enable-pci"});
+  ApiClient client = process.client();
+  const std::string file = process.folder() / "file";
+  std::ofstream{file};
+  std::filesystem::resize_file(file, 1 << 20);
+  const auto drive = [&](const char* id) -> json {
+    return {{"drive_id", id}, {"path_on_host", file}, {"is_root_device", false}};
+  };
+  const auto drives = [&] { return json::parse(client.call("GET", "/vm/config")->body)["drives"]; };
+  CHECK(fault_of(client, "DELETE", "/drives/none", "").find("before starting") != std::string::npos);
+  start(client, "hot_plug", "transport=pci");
+  REQUIRE(process.says("ready"));
+  CHECK(fault_of(client, "DELETE", "/drives/none", "").find("none") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/drives", "").find("path") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/vsock", "").find("path") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/drives/a", "{}").find("body") != std::string::npos);
+  json root = drive("a");
+  root["is_root_device"] = true;
+  CHECK(fault_of(client, "PUT", "/drives/a", root.dump()).find("is_root_device") != std::string::npos);
+  json missing = drive("a");
+  missing["path_on_host"] = file + ".none";
+  CHECK(fault_of(client, "PUT", "/drives/a", missing.dump()).find(file + ".none") != std::string::npos);
+  CHECK(drives().empty());
+
+  CHECK(status_of(client, "PUT", "/drives/a", drive("a")) == 204);
+  CHECK(fault_of(client, "PUT", "/drives/a", drive("a").dump()).find("is taken") != std::string::npos);
+  CHECK(drives().size() == 1);
+  REQUIRE(process.says("used"));
+  CHECK(client.call("DELETE", "/drives/a")->status == 204);
+  REQUIRE(process.says("gone"));
+  while (!drives().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(status_of(client, "PUT", "/drives/b", drive("b")) == 204);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
+}
+
+TEST_CASE("drives neither come nor go while the VM runs over MMIO") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  start(client, "hang", "method=busy");
+  CHECK(fault_of(client, "PUT", "/drives/a",
+                 R"({"drive_id": "a", "path_on_host": "/dev/null", "is_root_device": false})")
+            .find("after starting") != std::string::npos);
+  CHECK(fault_of(client, "DELETE", "/drives/a", "").find("--enable-pci") != std::string::npos);
+}
+
+TEST_CASE("a balloon is put before the start, and changed, asked and read after it") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const auto get = [&](const std::string& path) { return json::parse(client.call("GET", path)->body); };
+  const std::string too_early = "The requested operation is not supported before starting the microVM.";
+  CHECK(fault_of(client, "GET", "/balloon", "") == "No balloon device found.");
+  CHECK(status_of(client, "PUT", "/balloon",
+                  {{"amount_mib", 8},
+                   {"deflate_on_oom", false},
+                   {"stats_polling_interval_s", 1},
+                   {"free_page_hinting", true}}) == 204);
+  CHECK(get("/balloon")["free_page_reporting"] == false);
+  for (const char* const path : {"/balloon/statistics", "/balloon/hinting/status"})
+    CHECK(fault_of(client, "GET", path, "") == too_early);
+  CHECK(fault_of(client, "PATCH", "/balloon", R"({"amount_mib": 9})") == too_early);
+  for (const char* const path : {"/balloon/hinting/start", "/balloon/hinting/stop"})
+    CHECK(fault_of(client, "PATCH", path, "") == too_early);
+
+  start(client, "hang", "method=busy");
+  CHECK(get("/balloon/statistics") ==
+        json{{"target_pages", 2048}, {"target_mib", 8}, {"actual_pages", 0}, {"actual_mib", 0}});
+  CHECK(status_of(client, "PATCH", "/balloon", {{"amount_mib", 32}}) == 204);
+  CHECK(get("/balloon/statistics")["target_mib"] == 32);
+  CHECK(fault_of(client, "PATCH", "/balloon", R"({"amount_mib": 33})") != "");
+  CHECK(get("/balloon")["amount_mib"] == 32);
+  CHECK(status_of(client, "PATCH", "/balloon/statistics", {{"stats_polling_interval_s", 2}}) == 204);
+  CHECK(fault_of(client, "PATCH", "/balloon/statistics", R"({"stats_polling_interval_s": 0})") != "");
+  CHECK(get("/vm/config")["balloon"]["stats_polling_interval_s"] == 2);
+  CHECK(get("/balloon/hinting/status") == json{{"host_cmd", 0}});
+  // The guest has no driver for it.
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/start", R"({"acknowledge_on_stop": false})") != "");
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/stop", "") != "");
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/stop", R"({"x": 1})").find("x") != std::string::npos);
+  CHECK(fault_of(client, "PATCH", "/balloon/hinting/go", "{}").find("Invalid request method") == 0);
+}
+
+TEST_CASE("a VM without a balloon, or one without statistics and hinting, says so") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const bool has_one = GENERATE(false, true);
+  if (has_one)
+    CHECK(status_of(client, "PUT", "/balloon", {{"amount_mib", 0}, {"deflate_on_oom", false}}) == 204);
+  start(client, "hang", "method=busy");
+  CHECK((client.call("GET", "/balloon")->status == 200) == has_one);
+  CHECK((status_of(client, "PATCH", "/balloon", {{"amount_mib", 1}}) == 204) == has_one);
+  for (const auto& [method, path, body] :
+       {std::tuple("GET", "/balloon/statistics", ""), std::tuple("GET", "/balloon/hinting/status", ""),
+        std::tuple("PATCH", "/balloon/statistics", R"({"stats_polling_interval_s": 1})"),
+        std::tuple("PATCH", "/balloon/hinting/start", ""), std::tuple("PATCH", "/balloon/hinting/stop", "")})
+    CHECK(fault_of(client, method, path, body) != "");
+}
+
 TEST_CASE("a config file starts the VM, with and without an API") {
   if (no_kvm()) return;
   const testing::TemporaryFolder folder;
@@ -270,7 +374,8 @@ TEST_CASE("a config file starts the VM, with and without an API") {
                        {"drives", json::array()},
                        {"machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}, {"ht_enabled", false}}},
                        {"network_interfaces", json::array()},
-                       {"balloon", nullptr},
+                       {"balloon", {{"amount_mib", 1}, {"deflate_on_oom", true}}},
+                       {"vsock", nullptr},
                        {"logger", {{"log_path", folder / "log"}, {"level", "Info"}, {"show_level", true}}},
                        {"metrics", {{"metrics_path", folder / "metrics"}}}};
   std::ofstream(folder / "config.json") << config;

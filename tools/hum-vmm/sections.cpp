@@ -102,12 +102,25 @@ constexpr Field mmds_config_fields[] = {
     {.name = "imds_compat", .type = boolean},
 };
 
+constexpr Field balloon_fields[] = {
+    {.name = "amount_mib", .type = integer, .required = true, .key = "target", .unit = "M"},
+    {.name = "deflate_on_oom", .type = boolean, .required = true, .key = "deflate-on-oom"},
+    {.name = "stats_polling_interval_s", .type = integer, .key = "statistics", .maximum = UINT16_MAX},
+    {.name = "free_page_hinting", .type = boolean, .key = "hinting"},
+    {.name = "free_page_reporting", .type = boolean, .key = "reporting"},
+};
+constexpr Field balloon_patch_fields[] = {balloon_fields[0]};
+constexpr Field balloon_statistics_fields[] = {{.name = "stats_polling_interval_s",
+                                                .type = integer,
+                                                .required = true,
+                                                .key = "statistics",
+                                                .maximum = UINT16_MAX}};
+
 // Whatever they are asked, they answer that they are not supported.
 constexpr Section unsupported(std::string_view name, std::string_view path, std::string_view id_field = {}) {
   return {.name = name, .path = path, .fields = {}, .id_field = id_field, .supported = false};
 }
 
-constexpr Section balloon = unsupported("balloon", "balloon");
 constexpr Section cpu_config = unsupported("cpu-config", "cpu-config");
 constexpr Section memory_hotplug = unsupported("memory-hotplug", "hotplug/memory");
 constexpr Section pmem = unsupported("pmem", "pmem", "id");
@@ -122,7 +135,7 @@ constexpr std::array everything = {
     &pmem,
     &sections::network_interfaces,
     &sections::vsock,
-    &balloon,
+    &sections::balloon,
     &sections::entropy,
     &sections::serial,
     &sections::mmds_config,
@@ -144,13 +157,15 @@ constinit const Section drives{.name = "drives",
                                .fields = drive_fields,
                                .id_field = "drive_id",
                                .patch_fields = drive_patch_fields,
-                               .live = true};
+                               .live = true,
+                               .hotplug = true};
 constinit const Section network_interfaces{.name = "network-interfaces",
                                            .path = "network-interfaces",
                                            .fields = network_fields,
                                            .id_field = "iface_id",
                                            .patch_fields = network_patch_fields,
                                            .live = true,
+                                           .hotplug = true,
                                            .alias = "network_interfaces"};
 constinit const Section vsock{.name = "vsock", .path = "vsock", .fields = vsock_fields};
 constinit const Section entropy{.name = "entropy", .path = "entropy", .fields = entropy_fields};
@@ -158,6 +173,16 @@ constinit const Section serial{.name = "serial", .path = "serial", .fields = ser
 constinit const Section logger{.name = "logger", .path = "logger", .fields = logger_fields};
 constinit const Section mmds_config{
     .name = "mmds-config", .path = "mmds/config", .fields = mmds_config_fields};
+constinit const Section balloon{.name = "balloon",
+                                .path = "balloon",
+                                .fields = balloon_fields,
+                                .patch_fields = balloon_patch_fields,
+                                .live = true};
+constinit const Section balloon_statistics{.name = "balloon",
+                                           .path = "balloon/statistics",
+                                           .fields = {},
+                                           .patch_fields = balloon_statistics_fields,
+                                           .live = true};
 constinit const Section metrics{.name = "metrics", .path = "metrics", .fields = metrics_fields};
 
 std::span<const Section* const> all() {
@@ -165,6 +190,7 @@ std::span<const Section* const> all() {
 }
 
 const Section* find(std::string_view path) {
+  if (path == balloon_statistics.path) return &balloon_statistics;
   const auto found = std::find_if(everything.begin(), everything.end(),
                                   [&](const Section* each) { return each->path == path; });
   return found == everything.end() ? nullptr : *found;

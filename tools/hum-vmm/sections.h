@@ -16,6 +16,7 @@ struct Section {
   std::string_view id_field = {};            // of one that is a list
   std::span<const Field> patch_fields = {};  // empty: no PATCH
   bool live = false;                         // PATCH is for a VM that runs; else for one that is not started
+  bool hotplug = false;                      // elements may come and go while a VM on PCI runs
   bool supported = true;
   std::string_view alias = {};  // another spelling of the name in config files
 };
@@ -32,6 +33,8 @@ extern const Section serial;
 extern const Section logger;
 extern const Section metrics;
 extern const Section mmds_config;
+extern const Section balloon;
+extern const Section balloon_statistics;  // a part of balloon that is changed by itself
 
 // In the order in which a config file is taken.
 std::span<const Section* const> all();

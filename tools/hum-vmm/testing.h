@@ -151,6 +151,19 @@ class VmmProcess {
     pollfd entry{.fd = child_.end_fd(), .events = POLLIN, .revents = 0};
     return ::poll(&entry, 1, 0) == 0;
   }
+  // Waits until it has written this, too.
+  bool says(std::string_view word) {
+    pollfd entry{.fd = child_.output(), .events = POLLIN, .revents = 0};
+    constexpr auto patience = std::chrono::milliseconds(api_patience).count();
+    while (said_.find(word) == std::string::npos) {
+      std::array<char, 256> piece{};
+      if (::poll(&entry, 1, static_cast<int>(patience)) != 1) return false;
+      const ssize_t count = ::read(entry.fd, piece.data(), piece.size());
+      if (count <= 0) return false;
+      said_.append(piece.data(), static_cast<std::size_t>(count));
+    }
+    return true;
+  }
   // What it wrote, after its end.
   std::string output() const { return content(child_.output()); }
   std::string messages() const { return content(child_.messages()); }
@@ -172,6 +185,7 @@ class VmmProcess {
   TemporaryFolder folder_;
   std::string socket_;
   Child child_;
+  std::string said_;
 };
 
 }  // namespace hum::testing

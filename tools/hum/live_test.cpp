@@ -141,4 +141,116 @@ TEST_CASE("a guest that waits in a pause goes on in another machine, with the re
   CHECK(second.vm.wait().guest_exit_code == 0);
 }
 
+namespace {
+
+// A guest that says what it waits for.
+struct Plugging {
+  template <class... State>
+  explicit Plugging(VmConfig config, State&&... state)
+      : vm(std::move(config), all_devices(), std::forward<State>(state)...) {
+    subscription = vm.console().subscribe([this](std::span<const std::byte> piece) {
+      output.append(reinterpret_cast<const char*>(piece.data()), piece.size());
+      for (const auto& [word, event] : {std::pair("ready", &ready), {"used", &used}, {"gone", &gone}})
+        if (output.find(word) != std::string::npos) event->signal();
+    });
+    vm.start();
+  }
+
+  static VmConfig config() {
+    VmConfig config;
+    config.memory = 32 << 20;
+    config.hotplug = true;
+    config.boot.kernel_path = std::string(HUM_IMAGE_FOLDER) + "/hot_plug.elf";
+    config.boot.command_line = "transport=pci";
+    config.devices = standard_devices();
+    config.devices.push_back({"rng", ""});
+    return config;
+  }
+
+  EventFd ready;
+  EventFd used;
+  EventFd gone;
+  std::string output;
+  Vm vm;
+  ConsoleHub::Subscription subscription;
+};
+
+std::vector<std::string> names_of(const VmConfig& config) {
+  std::vector<std::string> names;
+  for (const DeviceConfig& each : config.devices)
+    if (each.slot) names.push_back(each.name + "@" + std::to_string(*each.slot));
+  return names;
+}
+
+}  // namespace
+
+TEST_CASE("disks come and go while a guest runs") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  Plugging guest(Plugging::config());
+  REQUIRE(readable(guest.ready.fd()));
+  CHECK_THROWS_AS(guest.vm.attach({"disk", disk.path() + ".none"}), ConfigError);
+  CHECK_THROWS_AS(guest.vm.attach({"disk", disk.path(), "rng0"}), ConfigError);
+  CHECK_THROWS_AS(guest.vm.attach({"disk", disk.path(), "", 1}), ConfigError);
+  CHECK_THROWS_AS(guest.vm.attach({"serial", ""}), ConfigError);
+  CHECK_THROWS_AS(guest.vm.attach({"vhost-user-disk", "socket=" + disk.path()}), ConfigError);
+  CHECK_THROWS_AS(guest.vm.detach("disk0"), ConfigError);
+  CHECK(names_of(guest.vm.config()) == std::vector<std::string>{"rng0@1"});
+  CHECK(guest.vm.detach("rng0"));  // nobody has a driver for it
+
+  CHECK(guest.vm.attach({"disk", disk.path(), "data", 9}) == "data");
+  REQUIRE(readable(guest.used.fd()));
+  CHECK(guest.vm.device_reports().size() == 1);
+  CHECK_FALSE(guest.vm.detach("data"));
+  REQUIRE(readable(guest.vm.detached_fd()));
+  CHECK(names_of(guest.vm.config()) == std::vector<std::string>{"data@9"});
+  CHECK(guest.vm.take_detached() == std::vector<std::string>{"data"});
+  CHECK(guest.vm.take_detached().empty());
+  CHECK(guest.vm.device_reports().empty());
+
+  REQUIRE(readable(guest.gone.fd()));
+  // The disk's file is free again.
+  CHECK(guest.vm.attach({"disk", disk.path(), "", 9}) == "disk0");
+  REQUIRE(readable(guest.vm.end_fd()));
+  CAPTURE(guest.output);
+  CHECK(guest.vm.wait().guest_exit_code == 0);
+}
+
+TEST_CASE("a guest whose devices have come and gone goes on in another machine") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  std::optional<Plugging> first(Plugging::config());
+  REQUIRE(readable(first->ready.fd()));
+  first->vm.attach({"disk", disk.path(), "data", 9});
+  REQUIRE(readable(first->used.fd()));
+  REQUIRE(first->vm.pause());
+  CHECK(first->vm.detach("rng0"));
+  CHECK_FALSE(first->vm.detach("data"));
+  const VmConfig config = first->vm.config();
+  CHECK(names_of(config) == std::vector<std::string>{"data@9"});
+  std::optional<MachineState> state = first->vm.hand_over();
+  REQUIRE(state);
+  first.reset();
+  Plugging second(config, std::move(*state));
+  REQUIRE(readable(second.vm.detached_fd()));
+  CHECK(second.vm.take_detached() == std::vector<std::string>{"data"});
+  REQUIRE(readable(second.gone.fd()));
+  second.vm.attach({"disk", disk.path(), "", 9});
+  REQUIRE(readable(second.vm.end_fd()));
+  CHECK(second.vm.wait().guest_exit_code == 0);
+}
+
+TEST_CASE("a machine without hotplug keeps the devices it was made with") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  Guest guest(Transport::pci, disk.path());
+  CHECK_THROWS_AS(guest.vm.attach({"rng", ""}), ConfigError);
+  CHECK_THROWS_AS(guest.vm.detach("disk0"), ConfigError);
+  CHECK(guest.vm.detached_fd() == -1);
+  CHECK(guest.vm.take_detached().empty());
+  VmConfig impossible = Plugging::config();
+  impossible.transport = Transport::mmio;
+  CHECK_THROWS_AS(Vm(impossible, all_devices()), ConfigError);
+}
+
 }  // namespace hum

@@ -24,8 +24,10 @@ enum Op : std::uint8_t {
   op_dual_name = 0x2e,
   op_multi_name = 0x2f,
   op_extended = 0x5b,
+  op_local0 = 0x60,
   op_argument0 = 0x68,
   op_store = 0x70,
+  op_and = 0x7b,
   op_notify = 0x86,
   op_equal = 0x93,
   op_if = 0xa0,
@@ -102,6 +104,18 @@ Aml operation_region(std::string_view path, Space space, std::uint64_t base, std
                {static_cast<std::uint8_t>(space)},
                integer(base),
                integer(length)});
+}
+
+enum class Access : std::uint8_t { byte = 1, dword = 3 };
+
+// Not locked; what a narrow write leaves is preserved (20.2.5.2).
+Aml field_list(std::string_view region, Access access, std::initializer_list<Field> fields) {
+  Aml body = join({path_name(region), {static_cast<std::uint8_t>(access)}});
+  for (const Field& field : fields) {
+    append(body, field.name.empty() ? Aml{0} : segment(field.name));
+    append(body, encode_length(field.bits));
+  }
+  return with_length({op_extended, op_field}, body);
 }
 
 // An address space descriptor (6.4.3.5) with addresses of `bytes` bytes: a window that a bridge produces,
@@ -216,6 +230,16 @@ Aml argument(unsigned number) {
   return {static_cast<std::uint8_t>(op_argument0 + number)};
 }
 
+Aml local(unsigned number) {
+  assert(number <= 7);
+  return {static_cast<std::uint8_t>(op_local0 + number)};
+}
+
+Aml bit_and(const Aml& left, const Aml& right) {
+  const Aml no_target{op_zero};
+  return join({{op_and}, left, right, no_target});
+}
+
 Aml return_value(const Aml& value) {
   return join({{op_return}, value});
 }
@@ -224,8 +248,12 @@ Aml notify(std::string_view path, std::uint8_t value) {
   return join({{op_notify}, path_name(path), integer(value)});
 }
 
+Aml if_true(const Aml& condition, std::initializer_list<Aml> then) {
+  return with_length({op_if}, join({condition, join(then)}));
+}
+
 Aml if_equal(const Aml& left, const Aml& right, std::initializer_list<Aml> then) {
-  return with_length({op_if}, join({{op_equal}, left, right, join(then)}));
+  return if_true(join({{op_equal}, left, right}), then);
 }
 
 Aml operation_region_io(std::string_view path, std::uint16_t port, std::uint8_t length) {
@@ -237,17 +265,19 @@ Aml operation_region_memory(std::string_view path, std::uint64_t address, std::u
 }
 
 Aml byte_field(std::string_view region, std::initializer_list<Field> fields) {
-  constexpr std::uint8_t byte_access_no_lock_preserve = 0x01;
-  Aml body = join({path_name(region), {byte_access_no_lock_preserve}});
-  for (const Field& field : fields) {
-    append(body, field.name.empty() ? Aml{0} : segment(field.name));
-    append(body, encode_length(field.bits));
-  }
-  return with_length({op_extended, op_field}, body);
+  return field_list(region, Access::byte, fields);
+}
+
+Aml dword_field(std::string_view region, std::initializer_list<Field> fields) {
+  return field_list(region, Access::dword, fields);
+}
+
+Aml store(const Aml& value, const Aml& target) {
+  return join({{op_store}, value, target});
 }
 
 Aml store(const Aml& value, std::string_view path) {
-  return join({{op_store}, value, path_name(path)});
+  return store(value, path_name(path));
 }
 
 Aml resources(std::initializer_list<Aml> descriptors) {

@@ -34,8 +34,11 @@ Aml method(std::string_view path, unsigned arguments, bool serialized, std::init
 // Statements and expressions.
 Aml name_reference(std::string_view path);
 Aml argument(unsigned number);  // Arg0 to Arg6
+Aml local(unsigned number);     // Local0 to Local7
+Aml bit_and(const Aml& left, const Aml& right);
 Aml return_value(const Aml& value);
 Aml notify(std::string_view path, std::uint8_t value);
+Aml if_true(const Aml& condition, std::initializer_list<Aml> then);
 Aml if_equal(const Aml& left, const Aml& right, std::initializer_list<Aml> then);
 Aml operation_region_io(std::string_view path, std::uint16_t port, std::uint8_t length);
 Aml operation_region_memory(std::string_view path, std::uint64_t address, std::uint64_t length);
@@ -43,7 +46,10 @@ struct Field {
   std::string_view name;  // empty: reserved bits
   unsigned bits;
 };
+// Fields that follow each other, reached by accesses of one byte or of four.
 Aml byte_field(std::string_view region, std::initializer_list<Field> fields);
+Aml dword_field(std::string_view region, std::initializer_list<Field> fields);
+Aml store(const Aml& value, const Aml& target);
 Aml store(const Aml& value, std::string_view path);
 
 // Resource descriptors, to be wrapped by resources() into a buffer with an end tag (ACPI 6.5, 6.4).

@@ -86,6 +86,11 @@ TEST_CASE("named objects") {
 TEST_CASE("statements") {
   CHECK(argument(0) == Aml{0x68});
   CHECK(argument(6) == Aml{0x6e});
+  CHECK(local(0) == Aml{0x60});
+  CHECK(local(7) == Aml{0x67});
+  CHECK(bit_and(local(1), integer(4)) == Aml{0x7b, 0x61, 0x0a, 0x04, 0x00});
+  CHECK(if_true(local(0), {return_value(integer(1))}) == Aml{0xa0, 0x04, 0x60, 0xa4, 0x01});
+  CHECK(store(integer(1), local(2)) == Aml{0x70, 0x01, 0x62});
   CHECK(notify("PWRB", 0x80) == Aml{0x86, 'P', 'W', 'R', 'B', 0x0a, 0x80});
   CHECK(store(integer(1), "FLAG") == Aml{0x70, 0x01, 'F', 'L', 'A', 'G'});
   CHECK(if_equal(argument(0), integer(5), {return_value(integer(0))}) ==
@@ -100,6 +105,8 @@ TEST_CASE("operation regions and their fields") {
   CHECK(byte_field("REGN", {{"BIT0", 1}, {"", 63}, {"WIDE", 64}}) ==
         Aml{0x5b, 0x81, 0x13, 'R',  'E', 'G', 'N', 0x01, 'B',  'I', 'T',
             '0',  0x01, 0x00, 0x3f, 'W', 'I', 'D', 'E',  0x40, 0x04});
+  CHECK(dword_field("REGN", {{"WORD", 32}}) ==
+        Aml{0x5b, 0x81, 0x0b, 'R', 'E', 'G', 'N', 0x03, 'W', 'O', 'R', 'D', 0x20});
 }
 
 TEST_CASE("small and fixed resources") {

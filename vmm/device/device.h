@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -87,6 +88,8 @@ class PlatformDevice {
 struct DeviceConfig {
   std::string kind;
   std::string options;
+  std::string name{};              // by which Vm knows it; empty: its kind and the lowest number that is free
+  std::optional<unsigned> slot{};  // on PCI; none: the lowest that is free
 };
 
 // One kind of device: a row of the registry. Adding a device is one file, one row, one test.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <csignal>
 #include <fstream>
 #include <string>
@@ -27,6 +28,7 @@ constexpr std::uint32_t platform_pins = 8;  // the lowest; virtio-mmio devices t
 // Nobody else sends it. Not a real-time signal: those need room in the user's queue of signals, which may be
 // full.
 constexpr int default_kick_signal = SIGSTKFLT;
+constexpr const char* no_hotplug = "start the VM on PCI, with hotplug";
 
 // Where the administrator lets memory be promised more than once (proc(5), vm.overcommit_memory), so do we.
 bool host_overcommits() {
@@ -44,6 +46,8 @@ const VmConfig& checked(const VmConfig& config) {
   if (config.backing.hugepages && config.memory % huge_page != 0)
     throw ConfigError("memory", format_size(config.memory), "is not a whole number of huge pages",
                       "give a multiple of 2M, or leave --hugepages out");
+  if (config.hotplug && config.transport != Transport::pci)
+    throw ConfigError("hotplug", "on", "needs PCI", "give transport=pci");
   return config;
 }
 
@@ -71,13 +75,28 @@ MemoryBacking backing_for(const VmConfig& config, std::span<const DeviceKind* co
   return backing;
 }
 
-// "disk0", "disk1": the kind and how many of it there are before.
 template <class Named>
-std::string unique_name(const std::string& kind, const std::vector<Named>& devices) {
-  const auto before = std::count_if(devices.begin(), devices.end(), [&](const Named& each) {
-    return each.name.find_last_not_of("0123456789") == kind.size() - 1 && each.name.starts_with(kind);
-  });
-  return kind + std::to_string(before);
+bool has_name(const std::vector<Named>& devices, std::string_view name) {
+  return std::any_of(devices.begin(), devices.end(),
+                     [&](const Named& each) { return each.config.name == name; });
+}
+
+// A device without a name becomes "disk0", "disk1": its kind and the lowest number that makes it unique.
+template <class Named>
+DeviceConfig with_name(DeviceConfig config, const std::vector<Named>& devices) {
+  if (!config.name.empty() && has_name(devices, config.name))
+    throw ConfigError("device", config.name, "there is one of that name already", "give another name");
+  const std::string kind = config.kind;
+  for (unsigned number = 0; config.name.empty(); ++number)
+    if (std::string name = kind + std::to_string(number); !has_name(devices, name)) config.name = name;
+  return config;
+}
+
+const DeviceKind& known_kind(std::span<const DeviceKind* const> kinds, const std::string& name) {
+  if (const DeviceKind* const kind = find_kind(kinds, name)) return *kind;
+  std::string known;
+  for (const DeviceKind* each : kinds) known += (known.empty() ? "" : ", ") + std::string(each->name);
+  throw ConfigError("device", name, "unknown kind of device", "known are " + known);
 }
 
 Kvm open_kvm(const VmConfig& config) {
@@ -112,6 +131,7 @@ Machine::Machine(const VmConfig& config, std::span<const DeviceKind* const> kind
                config.services} {
   create_vcpus(config);
   if (transport_ == Transport::pci) pci_.emplace(pci_layout(), ports_, mmio_, vm_);
+  if (config.hotplug) hotplug_.emplace(*pci_, ports_, *pins_);
   for (const DeviceConfig& device : config.devices) create_device(device, kinds);
 }
 
@@ -152,40 +172,35 @@ void Machine::create_vcpus(const VmConfig& config) {
 }
 
 void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds) {
-  const DeviceKind* const kind = find_kind(kinds, device.kind);
-  if (kind == nullptr) {
-    std::string known;
-    for (const DeviceKind* each : kinds) known += (known.empty() ? "" : ", ") + std::string(each->name);
-    throw ConfigError("device", device.kind, "unknown kind of device", "known are " + known);
-  }
-  const OptionValues options = OptionValues::parse(device.kind, kind->options, device.options);
-  if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&kind->create)) {
-    const auto& made = platform_devices_.emplace_back(unique_name(device.kind, platform_devices_),
-                                                      (*platform)(options, context_));
+  const DeviceKind& kind = known_kind(kinds, device.kind);
+  OptionValues options = OptionValues::parse(device.kind, kind.options, device.options);
+  if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&kind.create)) {
+    const auto& made =
+        platform_devices_.emplace_back(with_name(device, platform_devices_), (*platform)(options, context_));
     nodes_.push_back(made.device->acpi_node());
   } else {
-    attach(std::get<DeviceKind::VirtioFactory>(kind->create)(options, context_), device.kind, options);
+    auto made = std::get<DeviceKind::VirtioFactory>(kind.create)(options, context_);
+    transports_.push_back(connect(std::move(made), device, std::move(options)));
   }
 }
 
-void Machine::attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name,
-                     OptionValues options) {
-  std::string own_name = unique_name(name, transports_);
+Machine::Attached Machine::connect(std::unique_ptr<virtio::VirtioDevice> device, const DeviceConfig& config,
+                                   OptionValues options) {
+  DeviceConfig own = with_name(config, transports_);
   const virtio::TransportContext context{
       memory_, mmio_, vm_, log_,
-      [this, own_name](std::string_view reason) { end_latch_.device_broke(own_name, reason); }};
+      [this, name = own.name](std::string_view reason) { end_latch_.device_broke(name, reason); }};
   if (pci_) {
-    auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), name, vm_);
-    pci_->add(*transport);
-    transports_.push_back({{std::move(own_name), std::move(transport)}, std::move(options)});
-    return;
+    auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), config.kind, vm_);
+    own.slot = pci_->add(*transport, config.slot);
+    return {{std::move(own), std::move(transport)}, std::move(options)};
   }
   const auto number = static_cast<unsigned>(transports_.size());
   const std::uint64_t base = layout::virtio_mmio_begin + number * layout::virtio_mmio_stride;
-  auto transport = std::make_unique<virtio::MmioTransport>(context, std::move(device), name,
+  auto transport = std::make_unique<virtio::MmioTransport>(context, std::move(device), config.kind,
                                                            static_cast<std::uint32_t>(base), *pins_);
   nodes_.push_back(transport->acpi_node(number));
-  transports_.push_back({{std::move(own_name), std::move(transport)}, std::move(options)});
+  return {{std::move(own), std::move(transport)}, std::move(options)};
 }
 
 void Machine::load(const VmConfig& config) {
@@ -199,6 +214,7 @@ void Machine::load(const VmConfig& config) {
     tables.mcfg = {.base = layout::ecam_begin, .first_bus = 0, .last_bus = 0};
     nodes_.push_back(pci_->acpi_node());
   }
+  if (hotplug_) nodes_.push_back(hotplug_->acpi_node());
   for (const acpi::Aml& node : nodes_)
     tables.dsdt_terms.insert(tables.dsdt_terms.end(), node.begin(), node.end());
   const acpi::BuiltTables built = acpi::build_tables(acpi::bios_area_begin, tables);
@@ -222,32 +238,101 @@ bool Machine::press_power_button() {
                      [](const auto& each) { return each.device->press_power_button(); });
 }
 
-void Machine::change(std::string_view device, std::string_view options) {
+Machine::Attached& Machine::named(std::string_view device) {
   std::string known;
-  for (auto& each : transports_) {
-    known += (known.empty() ? "" : ", ") + each.name;
-    if (each.name != device) continue;
-    OptionValues changed = each.options.changed(each.name, options);
-    each.device->apply(changed);
-    each.options = std::move(changed);
-    return;
+  for (Attached& each : transports_) {
+    if (each.config.name == device) return each;
+    known += (known.empty() ? "there are " : ", ") + each.config.name;
   }
   throw ConfigError("device", std::string(device), "there is none that could be changed",
-                    known.empty() ? "this VM has none" : "there are " + known);
+                    known.empty() ? "this VM has none" : known);
+}
+
+void Machine::change(std::string_view device, std::string_view options) {
+  Attached& changing = named(device);
+  OptionValues changed = changing.options.changed(changing.config.name, options);
+  changing.device->apply(changed);
+  changing.options = std::move(changed);
+}
+
+std::string Machine::attach(const DeviceConfig& device, std::span<const DeviceKind* const> kinds) {
+  if (!hotplug_) throw ConfigError("device", device.kind, "cannot come while the VM runs", no_hotplug);
+  const DeviceKind& kind = known_kind(kinds, device.kind);
+  const auto* const create = std::get_if<DeviceKind::VirtioFactory>(&kind.create);
+  if (create == nullptr)
+    throw ConfigError("device", device.kind, "is no virtio device", "give it before the start");
+  if (kind.needs_shared_memory && memory_.regions().front().fd < 0)
+    throw ConfigError("device", device.kind, "shares guest memory, and this machine's is private",
+                      "set shared-memory before the start");
+  OptionValues options = OptionValues::parse(device.kind, kind.options, device.options);
+  auto model = (*create)(options, context_);
+  Attached made = connect(std::move(model), device, std::move(options));
+  try {
+    settle();
+    if (paused_) made.device->pause();
+    const std::lock_guard lock(transports_mutex_);
+    transports_.push_back(std::move(made));
+  } catch (const std::exception&) {
+    checks_.clear();
+    pci_->remove(*made.config.slot);
+    throw;
+  }
+  const Attached& attached = transports_.back();
+  hotplug_->tell_inserted(*attached.config.slot);
+  return attached.config.name;
+}
+
+bool Machine::in_use(std::string_view device) {
+  if (!hotplug_) throw ConfigError("device", std::string(device), "cannot leave this machine", no_hotplug);
+  return named(device).device->in_use();
+}
+
+void Machine::ask_to_let_go(std::string_view device) {
+  hotplug_->ask_to_eject(*named(device).config.slot);
+}
+
+std::vector<std::string> Machine::take_let_go() {
+  std::vector<std::string> names;
+  const std::uint32_t slots = hotplug_ ? hotplug_->take_ejected() : 0;
+  for (const Attached& each : transports_)
+    if ((slots >> *each.config.slot & 1) != 0) names.push_back(each.config.name);
+  return names;
+}
+
+void Machine::remove(std::string_view device) {
+  assert(paused_);
+  const Attached& leaving = named(device);
+  const unsigned slot = *leaving.config.slot;
+  pci_->remove(slot);
+  hotplug_->tell_removed(slot);
+  const std::lock_guard lock(transports_mutex_);
+  std::erase_if(transports_, [&](const Attached& each) { return &each == &leaving; });
+}
+
+void Machine::request(std::string_view device, std::string_view verb) {
+  named(device).device->request(verb);
 }
 
 std::vector<virtio::DeviceReport> Machine::device_reports() const {
+  const std::lock_guard lock(transports_mutex_);
   std::vector<virtio::DeviceReport> reports;
   for (const auto& each : transports_) {
     reports.push_back(each.device->report());
-    reports.back().own_name = each.name;
+    reports.back().own_name = each.config.name;
   }
   return reports;
 }
 
+std::vector<DeviceConfig> Machine::device_configs() const {
+  std::vector<DeviceConfig> configs;
+  for (const auto& each : platform_devices_) configs.push_back(each.config);
+  for (const Attached& each : transports_) configs.push_back(each.config);
+  return configs;
+}
+
 std::vector<DeviceOptions> Machine::device_options() const {
   std::vector<DeviceOptions> all;
-  for (const auto& each : transports_) all.push_back({each.name, each.device->report().name, each.options});
+  for (const auto& each : transports_) all.push_back({each.config.name, each.config.kind, each.options});
   return all;
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -21,6 +22,7 @@
 #include "vmm/machine/state.h"
 #include "vmm/machine/vm_config.h"
 #include "vmm/pci/pci_bus.h"
+#include "vmm/pci/pci_hotplug.h"
 #include "vmm/virtio/virtio_core.h"
 
 namespace hum {
@@ -47,10 +49,26 @@ class Machine {
   bool press_power_button();
   // See Vm::change.
   void change(std::string_view device, std::string_view options);
+  // See Vm::attach.
+  std::string attach(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
+  // Whether the guest has a driver for a device at work. Throws ConfigError: there is none of that name, or
+  // this machine has no hotplug.
+  bool in_use(std::string_view device);
+  // Asks the guest to let a device go.
+  void ask_to_let_go(std::string_view device);
+  // Readable while there are devices that the guest has let go, unless this machine has no hotplug (-1).
+  int let_go_fd() const { return hotplug_ ? hotplug_->ejected_fd() : -1; }
+  std::vector<std::string> take_let_go();
+  // Destroys a device. While the machine is paused.
+  void remove(std::string_view device);
+  // See Vm::request.
+  void request(std::string_view device, std::string_view verb);
   // When no vCPU runs any more: lets the devices finish their output, waiting for slow readers only until
   // give_up_fd is readable, and takes their queues back.
   void stop_devices(int give_up_fd);
   std::vector<virtio::DeviceReport> device_reports() const;
+  // All that there are, with their names and slots.
+  std::vector<DeviceConfig> device_configs() const;
   std::vector<DeviceOptions> device_options() const;
 
   // While no vCPU runs: takes the queues back from the devices and holds all interrupts, so that nothing of
@@ -69,7 +87,7 @@ class Machine {
  private:
   template <class Device>
   struct Named {
-    std::string name;  // its kind, and which of them it is
+    DeviceConfig config;  // with its name and, on PCI, its slot
     std::unique_ptr<Device> device;
   };
   struct Attached : Named<virtio::Transport> {
@@ -81,7 +99,9 @@ class Machine {
   std::unique_ptr<IrqPins> create_irqchip(const VmConfig& config, std::span<const DeviceKind* const> kinds);
   void create_vcpus(const VmConfig& config);
   void create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
-  void attach(std::unique_ptr<virtio::VirtioDevice> device, const std::string& name, OptionValues options);
+  Attached connect(std::unique_ptr<virtio::VirtioDevice> device, const DeviceConfig& config,
+                   OptionValues options);
+  Attached& named(std::string_view device);  // throws ConfigError
   void load(const VmConfig& config);
 
   const Log& log_;
@@ -100,7 +120,9 @@ class Machine {
   std::vector<std::function<void()>> checks_;  // of settle
   DeviceContext context_;
   std::optional<pci::PciBus> pci_;
+  std::optional<pci::PciHotplug> hotplug_;
   std::vector<Named<PlatformDevice>> platform_devices_;
+  mutable std::mutex transports_mutex_;  // for device_reports; changed by the owner only
   std::vector<Attached> transports_;
   std::vector<acpi::Aml> nodes_;
   LoadedKernel kernel_;

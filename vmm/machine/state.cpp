@@ -29,7 +29,7 @@ GuestMemory checked(const VmConfig& config, GuestMemory&& memory) {
 template <class Named>
 std::string names_of(const std::vector<Named>& devices) {
   std::string all;
-  for (const Named& each : devices) all += (all.empty() ? "" : " ") + each.name;
+  for (const Named& each : devices) all += (all.empty() ? "" : " ") + each.config.name;
   return all;
 }
 
@@ -70,9 +70,11 @@ void Machine::fields(StateVisitor& visitor) {
   visitor.section("kvm", [&] { visit_kvm_vm(vm_, irqchip_ == Irqchip::kernel, visitor); });
   visitor.section("pins", [&] { pins_->fields(visitor); });
   if (pci_) visitor.section("pci", [&] { pci_->fields(visitor); });
+  if (hotplug_) visitor.section("pci-hotplug", [&] { hotplug_->fields(visitor); });
   for (const auto& each : platform_devices_)
-    visitor.section(each.name, [&] { each.device->fields(visitor); });
-  for (const auto& each : transports_) visitor.section(each.name, [&] { each.device->fields(visitor); });
+    visitor.section(each.config.name, [&] { each.device->fields(visitor); });
+  for (const auto& each : transports_)
+    visitor.section(each.config.name, [&] { each.device->fields(visitor); });
   visitor.section("console-input", [&] { console_.fields(visitor); });
 }
 

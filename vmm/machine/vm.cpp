@@ -27,9 +27,10 @@ constexpr std::chrono::seconds output_patience{5};
 }  // namespace
 
 struct Vm::Parts {
-  Parts(VmConfig given, std::span<const DeviceKind* const> kinds, std::optional<MachineState> state, Log sink)
+  Parts(VmConfig given, std::span<const DeviceKind* const> known, std::optional<MachineState> state, Log sink)
       : config(std::move(given)),
         log(std::move(sink)),
+        kinds(known),
         machine(state ? Machine(config, kinds, std::move(*state), log) : Machine(config, kinds, log)) {
     machine.settle();
     if (!config.record.empty()) record_file.emplace(config.record);
@@ -50,6 +51,7 @@ struct Vm::Parts {
 
   VmConfig config;
   Log log;
+  std::span<const DeviceKind* const> kinds;
   std::optional<RecordFile> record_file;
   std::optional<SymbolFile> symbols;
   Machine machine;
@@ -205,6 +207,43 @@ bool Vm::pause() {
   return true;
 }
 
+std::string Vm::attach(const DeviceConfig& device) {
+  return parts_->machine.attach(device, parts_->kinds);
+}
+
+bool Vm::detach(std::string_view device) {
+  if (parts_->machine.in_use(device)) {
+    parts_->machine.ask_to_let_go(device);
+    return false;
+  }
+  remove({std::string(device)});
+  return true;
+}
+
+int Vm::detached_fd() const {
+  return parts_->machine.let_go_fd();
+}
+
+std::vector<std::string> Vm::take_detached() {
+  std::vector<std::string> names = parts_->machine.take_let_go();
+  if (!names.empty()) remove(names);
+  return names;
+}
+
+// No vCPU may be inside a device that goes.
+void Vm::remove(const std::vector<std::string>& devices) {
+  const bool runs = parts_->running && !parts_->machine.paused();
+  if (runs && !pause()) return;
+  for (const std::string& each : devices) parts_->machine.remove(each);
+  if (runs) resume();
+}
+
+VmConfig Vm::config() const {
+  VmConfig config = parts_->config;
+  config.devices = parts_->machine.device_configs();
+  return config;
+}
+
 std::vector<std::byte> Vm::save() {
   assert(parts_->machine.paused());
   return state_of(parts_->machine);
@@ -278,6 +317,10 @@ std::string Vm::take_pause_reason() {
 
 void Vm::change(std::string_view device, std::string_view options) {
   parts_->machine.change(device, options);
+}
+
+void Vm::request(std::string_view device, std::string_view verb) {
+  parts_->machine.request(device, verb);
 }
 
 bool Vm::press_power_button() {

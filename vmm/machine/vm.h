@@ -58,6 +58,23 @@ class Vm {
   // Throws ConfigError (no such device; a value that is not accepted; an option that cannot be changed while
   // the VM runs) and HostError.
   void change(std::string_view device, std::string_view options);
+  // Puts another virtio device into a VM with VmConfig::hotplug and tells its guest. Returns its name. The VM
+  // may run or be paused. Throws ConfigError and HostError; the VM is as before then.
+  std::string attach(const DeviceConfig& device);
+  // Takes a device out. True: it is gone, for the guest had no driver at work for it. False: the guest was
+  // asked to let it go, and once it has, take_detached removes the device; a guest may never do it. The VM
+  // may run or be paused. Throws ConfigError (there is none of that name; no hotplug) and HostError.
+  bool detach(std::string_view device);
+  // Readable while there are devices that the guest has let go; -1 without hotplug.
+  int detached_fd() const;
+  // Removes them and returns their names. Throws HostError.
+  std::vector<std::string> take_detached();
+  // The configuration as it is now, with the devices that have come and without those that have gone: that
+  // of a successor.
+  VmConfig config() const;
+  // Has a device do something that is no option, by a word of its kind: request("balloon0", "start-hinting").
+  // Throws ConfigError (no such device; nothing that it does; not now) and HostError.
+  void request(std::string_view device, std::string_view verb);
   // The state of a paused VM but for its memory (vmm/base/state.h). The VM stays as it is. Throws HostError.
   std::vector<std::byte> save();
   // Pauses the VM if it runs and takes its machine out of it; nothing if the VM has ended. What is left has
@@ -92,6 +109,8 @@ class Vm {
   void end(EndCause cause, const std::string& detail = {});
 
  private:
+  void remove(const std::vector<std::string>& devices);
+
   struct Parts;
   std::unique_ptr<Parts> parts_;
 };

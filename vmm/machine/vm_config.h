@@ -25,6 +25,7 @@ struct VmConfig {
   MemoryBacking backing;
   Irqchip irqchip = Irqchip::split;
   Transport transport = Transport::pci;
+  bool hotplug = false;  // virtio devices may come and go while the VM runs; needs Transport::pci
   BootRequest boot;
   std::vector<DeviceConfig> devices;
   std::vector<DeviceService*> services;  // what the program lends to devices; outlives the Vm

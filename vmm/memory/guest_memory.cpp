@@ -31,6 +31,7 @@ std::string describe(GuestAddress address, std::uint64_t size) {
          " bytes is outside of guest memory";
 }
 
+constexpr std::uint64_t small_page = 4096;
 constexpr std::uint64_t huge_page = 2 << 20;
 constexpr std::uint64_t small_pages = 4 << 20;
 
@@ -67,6 +68,15 @@ std::byte* map_aligned(std::uint64_t size, int flags, int fd) {
   return begin + head;
 }
 
+std::uint64_t discard_pages(const MemoryRegion& region, std::uint64_t offset, std::uint64_t size) {
+  const std::uint64_t begin = (offset + region.page - 1) / region.page * region.page;
+  const std::uint64_t end = (offset + size) / region.page * region.page;
+  if (begin >= end) return 0;
+  // Of a file that others have mapped, too, the pages have to leave the file.
+  const int advice = region.fd >= 0 ? MADV_REMOVE : MADV_DONTNEED;
+  return ::madvise(region.host + begin, end - begin, advice) == 0 ? end - begin : 0;
+}
+
 }  // namespace
 
 GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backing) {
@@ -100,7 +110,8 @@ GuestMemory::GuestMemory(std::span<const GuestRange> ranges, MemoryBacking backi
   for (const GuestRange& range : ranges) {
     assert(regions_.empty() ||
            regions_.back().range.begin.value + regions_.back().range.size <= range.begin.value);
-    regions_.push_back({range, mapped + offset, memfd_.get(), offset});
+    regions_.push_back(
+        {range, mapped + offset, memfd_.get(), offset, backing.hugepages ? huge_page : small_page});
     offset += range.size;
   }
 }
@@ -177,6 +188,28 @@ void GuestMemory::fill_zero(GuestRange range) const {
   std::vector<iovec> parts;
   for_write(range, parts);
   for (const iovec& part : parts) std::memset(part.iov_base, 0, part.iov_len);
+}
+
+std::uint64_t GuestMemory::discard(GuestRange range) const {
+  if (range.size == 0) return 0;
+  if (!contains(range)) throw GuestError(describe(range.begin, range.size));
+  std::uint64_t done = 0;
+  while (range.size != 0) {
+    const MemoryRegion& region = find(range.begin);
+    const std::uint64_t offset = range.begin.value - region.range.begin.value;
+    const std::uint64_t here = std::min(range.size, region.range.size - offset);
+    done += discard_pages(region, offset, here);
+    range = {range.begin + here, range.size - here};
+  }
+  return done;
+}
+
+std::uint64_t GuestMemory::discard(const iovec& part) const {
+  for (const MemoryRegion& region : regions_) {
+    const auto offset = static_cast<std::uint64_t>(static_cast<std::byte*>(part.iov_base) - region.host);
+    if (offset < region.range.size) return discard_pages(region, offset, part.iov_len);
+  }
+  return 0;
 }
 
 void* GuestMemory::locate_aligned(GuestAddress address, std::uint64_t size) const {

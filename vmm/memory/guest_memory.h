@@ -29,6 +29,7 @@ struct MemoryRegion {
   std::byte* host = nullptr;
   int fd = -1;                  // memfd or -1
   std::uint64_t fd_offset = 0;  // of the region's first byte in fd
+  std::uint64_t page = 4096;    // of the host; the region begins at one
 };
 
 // The guest's RAM, and the only bounds check on guest addresses. Immutable once made, so every thread may use
@@ -84,6 +85,13 @@ class GuestMemory {
   // pointers that leave. An empty range appends nothing.
   void for_read(GuestRange range, std::vector<iovec>& out) const { append(range, out); }
   void for_write(GuestRange range, std::vector<iovec>& out) const { append(range, out); }
+
+  // Gives the range's memory back to the host, which every other mapping of shared memory notices: it reads
+  // as zero from then on, and takes memory again where it is written. Only whole pages of the host go.
+  // Returns the bytes that went: what the host does not take stays as it is.
+  std::uint64_t discard(GuestRange range) const;
+  // The same for what for_write has handed out.
+  std::uint64_t discard(const iovec& part) const;
 
  private:
   const MemoryRegion& find(GuestAddress address) const;

@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "vmm/base/endian.h"
@@ -237,6 +238,79 @@ TEST_CASE("the file of shared memory keeps its size, whoever has it") {
     CHECK(errno == EPERM);
   }
   CHECK(::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == -1);
+}
+
+TEST_CASE("discarded memory reads as zero and takes none of the host's until it is written") {
+  const auto shared = GENERATE(false, true);
+  const GuestMemory memory(layout, {.shared = shared});
+  for (const GuestRange& range : layout)
+    for (std::uint64_t at = 0; at < range.size; at += page) memory.write(range.begin + at, 0x5a5a5a5a);
+  const auto in_use = [&](GuestAddress address) {
+    std::vector<iovec> parts;
+    memory.for_read({address, page}, parts);
+    unsigned char map = 0;
+    REQUIRE(::mincore(parts.front().iov_base, page, &map) == 0);
+    return (map & 1) != 0;
+  };
+  CHECK(memory.discard(GuestRange{GuestAddress{page}, 2 * page}) == 2 * page);  // two regions
+  CHECK(in_use(GuestAddress{0}));
+  CHECK_FALSE(in_use(GuestAddress{page}));
+  CHECK_FALSE(in_use(GuestAddress{2 * page}));
+  CHECK(in_use(last));
+  CHECK(memory.read<std::uint32_t>(GuestAddress{page}) == 0);
+  memory.write(GuestAddress{page}, 1);
+  CHECK(in_use(GuestAddress{page}));
+
+  std::vector<iovec> parts;
+  memory.for_write({last, page}, parts);
+  CHECK(memory.discard(parts.front()) == page);
+  CHECK_FALSE(in_use(last));
+  if (shared) {
+    struct stat status{};
+    REQUIRE(::fstat(memory.regions().front().fd, &status) == 0);
+    CHECK(status.st_blocks * 512 == static_cast<blkcnt_t>(2 * page));
+  }
+}
+
+TEST_CASE("what is no whole page of the host is not discarded") {
+  const GuestMemory memory(layout);
+  memory.write(GuestAddress{0}, 1);
+  memory.write(GuestAddress{page}, 1);
+  for (const GuestRange range : {GuestRange{GuestAddress{0}, page - 1}, GuestRange{GuestAddress{1}, page},
+                                 GuestRange{GuestAddress{page - 1}, page}, GuestRange{GuestAddress{0}, 0}})
+    CHECK(memory.discard(range) == 0);
+  CHECK(memory.read<std::uint32_t>(GuestAddress{0}) == 1);
+  CHECK(memory.discard(GuestRange{GuestAddress{page - 1}, page + 1}) == page);
+  CHECK(memory.read<std::uint32_t>(GuestAddress{0}) == 1);
+  CHECK(memory.read<std::uint32_t>(GuestAddress{page}) == 0);
+}
+
+TEST_CASE("only what is memory whole can be discarded") {
+  const GuestMemory memory(layout);
+  memory.write(GuestAddress{0}, 1);
+  for (const GuestRange range : {GuestRange{hole, page}, GuestRange{GuestAddress{0}, 3 * page + 1},
+                                 GuestRange{last, 2 * page}, GuestRange{GuestAddress{0}, UINT64_MAX}})
+    CHECK_THROWS_AS(memory.discard(range), GuestError);
+  CHECK(memory.read<std::uint32_t>(GuestAddress{0}) == 1);
+}
+
+TEST_CASE("of huge pages only whole ones are discarded") {
+  constexpr std::uint64_t huge = 2 << 20;
+  const auto shared = GENERATE(false, true);
+  std::optional<GuestMemory> memory;
+  try {
+    memory.emplace(std::array{GuestRange{GuestAddress{0}, 2 * huge}},
+                   MemoryBacking{.shared = shared, .hugepages = true});
+  } catch (const HostError&) {
+    WARN("skipped: the host has no two huge pages");
+    return;
+  }
+  memory->write(GuestAddress{0}, 1);
+  memory->write(GuestAddress{huge}, 1);
+  CHECK(memory->discard(GuestRange{GuestAddress{page}, 2 * huge - 2 * page}) == 0);
+  CHECK(memory->discard(GuestRange{GuestAddress{page}, 2 * huge - page}) == huge);
+  CHECK(memory->read<std::uint32_t>(GuestAddress{0}) == 1);
+  CHECK(memory->read<std::uint32_t>(GuestAddress{huge}) == 0);
 }
 
 TEST_CASE("memory that the host cannot give is the host's error, with the fix") {

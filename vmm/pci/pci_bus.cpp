@@ -22,10 +22,15 @@ constexpr std::uint32_t address_enable = 1u << 31;
 // A host bridge without registers of its own, under the identifier that is registered for a generic one.
 constexpr Identity host_bridge{.vendor = 0x1b36, .device = 0x0008, .class_code = 0x060000};
 
-// The next multiple of size at or above next, if a piece of that size ends by last.
-std::optional<std::uint64_t> fit(std::uint64_t next, std::uint64_t last, std::uint64_t size) {
-  const std::uint64_t at = (next + size - 1) & ~(size - 1);
-  if (at < next || at > last || last - at < size - 1) return {};
+// The first multiple of size in a window, both ends inside, that no used range (in ascending order) overlaps.
+std::optional<std::uint64_t> fit(std::uint64_t first, std::uint64_t last, std::uint64_t size,
+                                 std::span<const GuestRange> used) {
+  const auto aligned = [size](std::uint64_t address) { return (address + size - 1) & ~(size - 1); };
+  std::uint64_t at = aligned(first);
+  for (const GuestRange& range : used)
+    if (range.begin.value < at + size && at < range.begin.value + range.size)
+      at = aligned(range.begin.value + range.size);
+  if (at < first || at > last || last - at < size - 1) return {};
   return at;
 }
 
@@ -40,12 +45,7 @@ std::optional<std::uint64_t> selected_address(std::uint32_t selected, std::uint6
 
 PciBus::PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& mmio,
                WriteCollector& collector)
-    : layout_(layout),
-      mmio_(mmio),
-      collector_(collector),
-      next32_(layout.mmio32_first),
-      next64_(layout.mmio64_first),
-      host_bridge_(host_bridge) {
+    : layout_(layout), mmio_(mmio), collector_(collector), host_bridge_(host_bridge) {
   add(host_bridge_);
   mappings_ = {mmio.map("pci-ecam", layout.ecam.value, ecam_bytes, ecam_),
                // Only a four-byte access at the first port is one to the address word: the ports behind it
@@ -54,37 +54,56 @@ PciBus::PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& m
                ports.map("pci-ports", port_data, 4, data_port_)};
 }
 
-unsigned PciBus::add(PciFunction& function) {
+unsigned PciBus::add(PciFunction& function, std::optional<unsigned> wanted) {
   const std::lock_guard lock(mutex_);
-  const auto slot = std::find(functions_.begin(), functions_.end(), nullptr);
-  if (slot == functions_.end())
+  const auto empty = [](const Slot& slot) { return slot.function == nullptr; };
+  const auto slot =
+      wanted ? slots_.begin() + std::min(*wanted, slots) : std::find_if(slots_.begin(), slots_.end(), empty);
+  if (slot == slots_.end())
     throw ConfigError("transport", "pci", "the PCI bus has room for 31 devices", "use fewer devices");
-  for (const auto& bar : function.bar_sizes()) function.assign_bar(bar.index, allocate(bar.size));
+  if (!empty(*slot)) throw ConfigError("slot", std::to_string(*wanted), "is taken", "give another, or none");
+  Slot taken{&function, false, {}};
+  for (const auto& bar : function.bar_sizes()) {
+    const std::uint64_t address = allocate(bar.size, taken.bars);
+    taken.bars.push_back({{address}, bar.size});
+    function.assign_bar(bar.index, address);
+  }
   function.attach(mmio_);
-  *slot = &function;
-  return static_cast<unsigned>(slot - functions_.begin());
+  *slot = std::move(taken);
+  return static_cast<unsigned>(slot - slots_.begin());
 }
 
-// Below 4 GiB while there is room, for guests that do not reach further.
-std::uint64_t PciBus::allocate(std::uint64_t size) {
-  if (const auto at = fit(next32_, layout_.mmio32_last, size)) {
-    next32_ = *at + size;
-    return *at;
-  }
-  const auto at = fit(next64_, layout_.mmio64_last, size);
-  if (!at)
-    throw ConfigError("transport", "pci",
-                      "no address space is left for a BAR of " + std::to_string(size >> 10) + " KiB",
-                      "use fewer devices");
-  next64_ = *at + size;
-  return *at;
+void PciBus::hide(unsigned slot) {
+  const std::lock_guard lock(mutex_);
+  slots_[slot].hidden = true;
+}
+
+void PciBus::remove(unsigned slot) {
+  const std::lock_guard lock(mutex_);
+  slots_[slot] = {};
+}
+
+// The lowest free address. Below 4 GiB while there is room, for guests that do not reach further.
+std::uint64_t PciBus::allocate(std::uint64_t size, std::span<const GuestRange> more) const {
+  std::vector<GuestRange> used(more.begin(), more.end());
+  for (const Slot& slot : slots_) used.insert(used.end(), slot.bars.begin(), slot.bars.end());
+  std::sort(used.begin(), used.end(), [](const GuestRange& left, const GuestRange& right) {
+    return left.begin.value < right.begin.value;
+  });
+  for (const auto& [first, last] :
+       {std::pair<std::uint64_t, std::uint64_t>(layout_.mmio32_first, layout_.mmio32_last),
+        {layout_.mmio64_first, layout_.mmio64_last}})
+    if (const auto at = fit(first, last, size, used)) return *at;
+  throw ConfigError("transport", "pci",
+                    "no address space is left for a BAR of " + std::to_string(size >> 10) + " KiB",
+                    "use fewer devices");
 }
 
 PciFunction* PciBus::find(std::uint64_t address, std::size_t size) const {
   // Function 0 of each device only, and no access across the end of a function.
   const std::uint64_t slot = address >> 15;
   if (slot >= slots || (address >> 12 & 7) != 0 || (address & 0xfff) + size > 0x1000) return nullptr;
-  return functions_[slot];
+  return slots_[slot].hidden ? nullptr : slots_[slot].function;
 }
 
 void PciBus::read_config(std::uint64_t address, std::span<std::byte> data) {

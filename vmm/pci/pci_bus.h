@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "vmm/acpi/aml.h"
 #include "vmm/base/state.h"
@@ -38,10 +40,16 @@ class PciBus {
   // uses it, outlive the bus.
   PciBus(const PciLayout& layout, AddressDecoder& ports, AddressDecoder& mmio, WriteCollector& collector);
 
-  // Puts a function into the next free slot and gives its BARs their addresses, as firmware would: an OS
-  // keeps them. Returns the device number. Before vCPUs run; the function outlives them. Throws ConfigError
-  // when the bus or the address windows are full.
-  unsigned add(PciFunction& function);
+  static constexpr unsigned slots = 32;
+
+  // Puts a function into a slot, or into the lowest free one, and gives its BARs their addresses, as firmware
+  // would: an OS keeps them. Returns the slot, which is the device number. The function stays until it is
+  // removed. Throws ConfigError when the slot is taken, or the bus or the address windows are full.
+  unsigned add(PciFunction& function, std::optional<unsigned> slot = {});
+  // The guest finds the slot empty from now on, but nobody else gets it, and the function's BARs answer on.
+  void hide(unsigned slot);
+  // Frees the slot and the addresses of its BARs. No vCPU is inside a BAR.
+  void remove(unsigned slot);
 
   // Of the bus and its host bridge; the functions that were added are visited by their owners.
   void fields(StateVisitor& visitor);
@@ -50,7 +58,11 @@ class PciBus {
   acpi::Aml acpi_node() const;
 
  private:
-  static constexpr unsigned slots = 32;
+  struct Slot {
+    PciFunction* function = nullptr;
+    bool hidden = false;
+    std::vector<GuestRange> bars;  // as they were given out
+  };
 
   // A window whose accesses are two member functions of the bus.
   template <auto read_, auto write_>
@@ -77,16 +89,14 @@ class PciBus {
   void read_config(std::uint64_t address, std::span<std::byte> data);
   void write_config(std::uint64_t address, std::span<const std::byte> data);
   PciFunction* find(std::uint64_t address, std::size_t size) const;
-  std::uint64_t allocate(std::uint64_t size);
+  std::uint64_t allocate(std::uint64_t size, std::span<const GuestRange> more) const;
 
   PciLayout layout_;
   AddressDecoder& mmio_;
   WriteCollector& collector_;
-  std::uint64_t next32_;
-  std::uint64_t next64_;
   PciFunction host_bridge_;
   std::mutex mutex_;  // guards all below, and every function's configuration space
-  std::array<PciFunction*, slots> functions_{};
+  std::array<Slot, slots> slots_{};
   std::uint32_t selected_ = 0;  // the word at port 0xcf8
   bool collected_ = false;      // its writes are, since the first
   Window<&PciBus::read_ecam, &PciBus::write_ecam> ecam_{*this};

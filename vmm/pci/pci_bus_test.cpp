@@ -191,9 +191,46 @@ TEST_CASE("BARs get addresses of their own, below 4 GiB first") {
   CHECK(add(0x1000) == 0xc0001000);
   CHECK(add(0x10000) == 0xc0010000);
   CHECK(add(0x20000) == 0xc0020000);
-  CHECK(add(0x1000) == 0x100000000);
+  CHECK(add(0x1000) == 0xc0002000);
+  CHECK(add(0x20000) == 0x100000000);
   CHECK(add(0x80000) == 0x100080000);
-  CHECK_THROWS_AS(add(0x1000), ConfigError);
+  CHECK(add(0x40000) == 0x100040000);
+  CHECK_THROWS_AS(add(0x40000), ConfigError);
+}
+
+TEST_CASE(
+    "a hidden function is gone for the guest, and a removed one gives its slot and its addresses back") {
+  Machine machine;
+  auto first = std::make_unique<Plain>(0x10000);
+  Plain second(0x10000);
+  Plain third(0x10000);
+  REQUIRE(machine.bus.add(*first) == 1);
+  REQUIRE(machine.bus.add(second) == 2);
+  machine.write<std::uint16_t>(Machine::config(1, 4), 2);
+  const auto address = machine.read<std::uint64_t>(Machine::config(1, 0x10)) & ~std::uint64_t{15};
+  machine.bus.hide(1);
+  CHECK(machine.read<std::uint32_t>(Machine::config(1, 0)) == 0xffffffff);
+  machine.write<std::uint16_t>(Machine::config(1, 4), 0);
+  CHECK(machine.read<std::uint32_t>(address + 8) == 8);
+  CHECK(machine.bus.add(third) == 3);
+  machine.bus.remove(1);
+  first.reset();
+  CHECK(machine.read<std::uint32_t>(address + 8) == 0xffffffff);
+  CHECK(machine.read<std::uint32_t>(Machine::config(1, 0)) == 0xffffffff);
+  Plain next(0x10000);
+  CHECK(machine.bus.add(next) == 1);
+  CHECK((machine.read<std::uint64_t>(Machine::config(1, 0x10)) & ~std::uint64_t{15}) == address);
+}
+
+TEST_CASE("a function gets the slot that was asked for") {
+  Machine machine;
+  Plain plain;
+  Plain other;
+  CHECK(machine.bus.add(plain, 31) == 31);
+  CHECK_THROWS_AS(machine.bus.add(other, 31), ConfigError);
+  CHECK_THROWS_AS(machine.bus.add(other, 0), ConfigError);
+  CHECK_THROWS_AS(machine.bus.add(other, 32), ConfigError);
+  CHECK(machine.bus.add(other) == 1);
 }
 
 TEST_CASE("a bus has room for 31 functions beside the host bridge") {

@@ -63,9 +63,19 @@ void MmioTransport::apply(const OptionValues& options) {
   core_.apply(options);
 }
 
+void MmioTransport::request(std::string_view verb) {
+  const std::lock_guard lock(mutex_);
+  core_.request(verb);
+}
+
 void MmioTransport::flush(int give_up_fd) {
   const std::lock_guard lock(mutex_);
   core_.flush(give_up_fd);
+}
+
+bool MmioTransport::in_use() {
+  const std::lock_guard lock(mutex_);
+  return core_.status() != 0;
 }
 
 void MmioTransport::stop() {

@@ -162,9 +162,19 @@ void PciTransport::apply(const OptionValues& options) {
   core_.apply(options);
 }
 
+void PciTransport::request(std::string_view verb) {
+  const std::lock_guard lock(mutex_);
+  core_.request(verb);
+}
+
 void PciTransport::flush(int give_up_fd) {
   const std::lock_guard lock(mutex_);
   core_.flush(give_up_fd);
+}
+
+bool PciTransport::in_use() {
+  const std::lock_guard lock(mutex_);
+  return core_.status() != 0;
 }
 
 void PciTransport::stop() {

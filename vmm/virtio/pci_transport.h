@@ -33,9 +33,11 @@ class PciTransport final : public Transport,
                MsiController& msi);
 
   void apply(const OptionValues& options) override;
+  void request(std::string_view verb) override;
   void flush(int give_up_fd) override;
   void stop() override;
   DeviceReport report() const override { return core_.report(); }
+  bool in_use() override;
   void pause() override;
   void resume() override;
   void fields(StateVisitor& visitor) override;

@@ -38,12 +38,16 @@ class Transport {
 
   // Changes options of the device (see VirtioDevice::apply). The VM's owner.
   virtual void apply(const OptionValues& options) = 0;
+  // See VirtioDevice::request. The VM's owner.
+  virtual void request(std::string_view verb) = 0;
 
   // The end of the VM: its vCPUs have stopped. flush finishes what the device had queued for the outside (see
   // VirtioDevice::flush), stop takes the queues back from it. Any thread.
   virtual void flush(int give_up_fd) = 0;
   virtual void stop() = 0;
   virtual DeviceReport report() const = 0;  // any thread
+  // Whether the guest has a driver for it at work: its status is not that of a reset. Any thread.
+  virtual bool in_use() = 0;
 
   // While vCPUs stand still: pause takes the queues back from the device and holds its interrupts, resume
   // undoes both. fields is visited in between.
@@ -129,6 +133,7 @@ class VirtioCore final : private DeviceEvents {
 
   // See VirtioDevice.
   void apply(const OptionValues& options);
+  void request(std::string_view verb) { device_->request(verb); }
   void flush(int give_up_fd);
   void stop() { reset(); }
   DeviceReport report() const;

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/errors.h"
 #include "vmm/base/latency_histogram.h"
 #include "vmm/base/options.h"
 #include "vmm/base/state.h"
@@ -121,6 +122,12 @@ class VirtioDevice {
   // Some of the device's options have changed (those that are live in its kind's table): all or nothing.
   // Active or not. Throws ConfigError, HostError.
   virtual void apply(const OptionValues& /*options*/) {}
+
+  // Something is to be done now that is no option: a word of the device's kind. Active or not; it need not be
+  // finished on return. Throws ConfigError (no such word; not now), HostError.
+  virtual void request(std::string_view verb) {
+    throw ConfigError("request", std::string(verb), "this device does nothing of that name");
+  }
 
   // What the device knows of its driver beyond features and queues, and what of its configuration the driver
   // has seen. Visited while it is not active.
