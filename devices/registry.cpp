@@ -10,6 +10,7 @@
 #include "devices/debug_exit.h"
 #include "devices/entropy.h"
 #include "devices/i8042.h"
+#include "devices/keyboard.h"
 #include "devices/net/net_kind.h"
 #include "devices/power.h"
 #include "devices/pvpanic.h"
@@ -38,6 +39,7 @@ constexpr auto kinds = std::to_array<const DeviceKind*>({
     &vhost_user_net_kind,
     &vsock_kind,
     &balloon_kind,
+    &keyboard_kind,
 });
 
 }  // namespace

@@ -176,7 +176,7 @@ ApiAnswer act(Microvm& vm, const json& checked) {
   require(vm, action == "InstanceStart" ? Phase::before : Phase::after);
   if (action == "InstanceStart") vm.start();
   if (action == "FlushMetrics") vm.flush_metrics();
-  if (action == "SendCtrlAltDel") vm.press_power_button();
+  if (action == "SendCtrlAltDel") vm.press_ctrl_alt_del();
   return done();
 }
 

@@ -274,9 +274,10 @@ void Microvm::guarded(const std::function<void()>& work) {
   }
 }
 
-void Microvm::press_power_button() {
-  if (!vm_->press_power_button())
-    throw ConfigError("action_type", "SendCtrlAltDel", "the machine has no device that tells the guest");
+void Microvm::press_ctrl_alt_del() {
+  if (!vm_->press_ctrl_alt_del())
+    throw ConfigError("action_type", "SendCtrlAltDel", "the guest does not take keys now",
+                      "try again when it has started");
 }
 
 void Microvm::flush_metrics() {

@@ -83,8 +83,8 @@ class Microvm {
   void pause();
   void resume();
   void flush_metrics();
-  // The operator's request to switch off, as far as the guest has a device for it.
-  void press_power_button();
+  // Types Ctrl-Alt-Del in a VM that runs.
+  void press_ctrl_alt_del();
 
   // Ends the VM, if there is one: ended is called then.
   void end(EndCause cause, const std::string& detail);

@@ -257,6 +257,8 @@ VmConfig MicrovmConfig::vm_config() const {
   config.boot.initrd_path = text_of(source, "initrd_path");
   config.boot.command_line = command_line();
   config.devices = standard_devices();
+  for (DeviceConfig& device : config.devices)
+    if (device.kind == "i8042") device.kind = "keyboard";
   if (const json& serial = get(sections::serial); !serial.is_null())
     for (DeviceConfig& each : config.devices)
       if (each.kind == "serial") each = device_of(sections::serial, serial);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum-vmm/microvm_config.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -135,6 +136,15 @@ TEST_CASE("a VM needs a kernel that can be opened") {
   world.put_kernel({{"initrd_path", world.file}});
   CHECK(world.config.vm_config().boot.kernel_path == world.file);
   CHECK(world.config.vm_config().boot.initrd_path == world.file);
+}
+
+TEST_CASE("the machine has a keyboard, and no other controller of one") {
+  World world;
+  world.put_kernel();
+  std::vector<std::string> kinds;
+  for (const DeviceConfig& device : world.config.vm_config().devices) kinds.push_back(device.kind);
+  CHECK(std::count(kinds.begin(), kinds.end(), "keyboard") == 1);
+  CHECK(std::count(kinds.begin(), kinds.end(), "i8042") == 0);
 }
 
 TEST_CASE("the kernel is told of the root drive behind what the client says") {

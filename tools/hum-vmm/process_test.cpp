@@ -114,6 +114,20 @@ TEST_CASE("a VM is paused and goes on, both as often as one likes, and SIGHUP en
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 156});
 }
 
+TEST_CASE("Ctrl-Alt-Del is typed for a guest that runs, as long as it takes keys") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const json action = {{"action_type", "SendCtrlAltDel"}};
+  CHECK(fault_of(client, "PUT", "/actions", action.dump()) ==
+        "The requested operation is not supported before starting the microVM.");
+  start(client, "hang", "method=busy");
+  // So much has room in the keyboard of a guest that reads nothing.
+  for (int i = 0; i < 2; ++i) CHECK(status_of(client, "PUT", "/actions", action) == 204);
+  CHECK(fault_of(client, "PUT", "/actions", action.dump()).find("SendCtrlAltDel") != std::string::npos);
+  CHECK(state_of(client) == "Running");
+}
+
 TEST_CASE("a paused VM ends at a signal, too") {
   if (no_kvm()) return;
   VmmProcess process(HUM_VMM_PROGRAM);

@@ -79,6 +79,8 @@ class PlatformDevice {
   virtual void declare(acpi::FixedHardware& /*fixed*/) const {}
   // The operator's request to switch off; true if the device can pass it on to the guest.
   virtual bool press_power_button() { return false; }
+  // The operator types Ctrl-Alt-Del; true if the device can pass it on to the guest.
+  virtual bool press_ctrl_alt_del() { return false; }
 
   // All that the guest could have changed. Visited while no vCPU runs.
   virtual void fields(StateVisitor& /*visitor*/) {}

@@ -238,6 +238,11 @@ bool Machine::press_power_button() {
                      [](const auto& each) { return each.device->press_power_button(); });
 }
 
+bool Machine::press_ctrl_alt_del() {
+  return std::any_of(platform_devices_.begin(), platform_devices_.end(),
+                     [](const auto& each) { return each.device->press_ctrl_alt_del(); });
+}
+
 Machine::Attached& Machine::named(std::string_view device) {
   std::string known;
   for (Attached& each : transports_) {

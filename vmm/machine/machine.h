@@ -47,6 +47,7 @@ class Machine {
   AddressDecoder& mmio() { return mmio_; }
 
   bool press_power_button();
+  bool press_ctrl_alt_del();
   // See Vm::change.
   void change(std::string_view device, std::string_view options);
   // See Vm::attach.

@@ -327,6 +327,10 @@ bool Vm::press_power_button() {
   return parts_->machine.press_power_button();
 }
 
+bool Vm::press_ctrl_alt_del() {
+  return parts_->machine.press_ctrl_alt_del();
+}
+
 void Vm::end(EndCause cause, const std::string& detail) {
   parts_->machine.end_latch().end({.cause = cause, .detail = detail});
 }

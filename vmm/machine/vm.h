@@ -20,9 +20,9 @@ namespace hum {
 // A virtual machine as a value: Vm vm{config, all_devices()}; vm.start(); vm.wait();
 //
 // The constructor does all that can fail for configuration's sake: memory, devices, kernel. end,
-// press_power_button and console may be used from any thread, all else by one thread at a time, the owner.
-// Several VMs live in one process: there are no globals, no signal handlers and no exit(). vCPU threads use
-// one signal (VmConfig::kick_signal) that nothing else in the process may use.
+// press_power_button, press_ctrl_alt_del and console may be used from any thread, all else by one thread at a
+// time, the owner. Several VMs live in one process: there are no globals, no signal handlers and no exit().
+// vCPU threads use one signal (VmConfig::kick_signal) that nothing else in the process may use.
 class Vm {
  public:
   // Throws ConfigError (a wrong or impossible configuration) and HostError (no KVM, no memory); nothing is
@@ -104,6 +104,10 @@ class Vm {
 
   // Asks the guest to switch itself off; false if the machine has no power button.
   bool press_power_button();
+
+  // Types Ctrl-Alt-Del, at which most systems restart; false if the machine has no keyboard, or the guest
+  // does not take keys.
+  bool press_ctrl_alt_del();
 
   // Ends the VM now. The first end of a VM counts.
   void end(EndCause cause, const std::string& detail = {});
