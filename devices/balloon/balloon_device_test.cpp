@@ -45,7 +45,11 @@ struct Guest {
                  MemoryBacking backing = {})
       : memory(std::array{GuestRange{GuestAddress{0}, ram}}, backing),
         device(settings, memory),
-        driver(memory, device) {}
+        driver(memory, device) {
+    // The host may else make a huge page, which has all pages, of one that has some.
+    for (const MemoryRegion& region : memory.regions())
+      ::madvise(region.host, region.range.size, MADV_NOHUGEPAGE);
+  }
 
   // A range of memory in use.
   GuestRange touch(std::uint64_t pages) {
