@@ -117,6 +117,7 @@ void Microvm::on_detached() {
   for (const std::string& name : vm_->take_detached()) {
     logger_.write(LogLevel::info, "the guest has let " + name + " go");
     config_.remove(name);
+    events_.publish("device-gone", {{"device", name}});
   }
 }
 

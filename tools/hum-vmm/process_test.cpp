@@ -13,7 +13,6 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/testing.h"
@@ -292,6 +291,9 @@ TEST_CASE("drives come and go while the VM runs on PCI") {
   };
   const auto drives = [&] { return json::parse(client.call("GET", "/vm/config")->body)["drives"]; };
   CHECK(fault_of(client, "DELETE", "/drives/none", "").find("before starting") != std::string::npos);
+  ApiClient events = process.client();
+  events.send("GET /hum/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  REQUIRE(events.answer());
   start(client, "hot_plug", "transport=pci");
   REQUIRE(process.says("ready"));
   CHECK(fault_of(client, "DELETE", "/drives/none", "").find("none") != std::string::npos);
@@ -311,8 +313,9 @@ TEST_CASE("drives come and go while the VM runs on PCI") {
   CHECK(drives().size() == 1);
   REQUIRE(process.says("used"));
   CHECK(client.call("DELETE", "/drives/a")->status == 204);
+  CHECK(events.stream_until("\"drives/a\"").find("event: device-gone\n") != std::string::npos);
+  CHECK(drives().empty());
   REQUIRE(process.says("gone"));
-  while (!drives().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   CHECK(status_of(client, "PUT", "/drives/b", drive("b")) == 204);
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
 }
