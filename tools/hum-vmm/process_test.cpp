@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 
 #include <array>
-#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <filesystem>
