@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <string>
 
 namespace hum {
@@ -31,16 +30,11 @@ class SeccompFilters {
   // The filters of this process; report_fd outlives it, and may change. There is one at a time. Throws
   // HostError.
   explicit SeccompFilters(const std::atomic<int>& report_fd);
-  ~SeccompFilters();
   SeccompFilters(const SeccompFilters&) = delete;
   SeccompFilters& operator=(const SeccompFilters&) = delete;
 
   // For the calling thread, from now on. Throws HostError.
   void apply(ThreadKind kind) const;
-
- private:
-  struct Programs;
-  std::unique_ptr<Programs> programs_;
 };
 
 }  // namespace hum

@@ -26,6 +26,9 @@ class Contender:
     def median(self):
         return statistics.median(self.wall)
 
+    def meanwhile(self, begin):
+        """What is done while the process runs, which was started then (time.perf_counter)."""
+
 
 class Spawner:
     """Runs one process at a time and nothing between the two looks at the clock that need not be there."""
@@ -46,13 +49,15 @@ class Spawner:
         signal.signal(signal.SIGALRM, self._old)
         os.close(self._null)
 
-    def run(self, command):
+    def run(self, command, meanwhile=None):
         """Returns wall time, processor time and the exit code (negative: the signal that ended it)."""
         words = [str(word) for word in command]
         begin = time.perf_counter()
         self._pid = os.posix_spawn(words[0], words, os.environ, file_actions=self._actions)
         signal.setitimer(signal.ITIMER_REAL, self._limit)
         try:
+            if meanwhile:
+                meanwhile(begin)
             _, status, usage = os.wait4(self._pid, 0)
         except BaseException:
             os.kill(self._pid, signal.SIGKILL)
@@ -66,14 +71,19 @@ class Spawner:
 
 def warm_up(contender, limit):
     """One run that does not count and tells whether the contender works."""
-    try:
-        done = subprocess.run([str(word) for word in contender.command], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        contender.failure = f"did not end within {limit} s"
-        return
+    begin = time.perf_counter()
+    with subprocess.Popen([str(word) for word in contender.command], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as done:
+        try:
+            contender.meanwhile(begin)
+            _, said = done.communicate(timeout=limit)
+        except (subprocess.TimeoutExpired, OSError) as error:
+            done.kill()
+            late = isinstance(error, subprocess.TimeoutExpired)
+            contender.failure = f"did not end within {limit} s" if late else str(error)
+            return
     # QEMU's code for its own failures is also that of a guest which ends with 0: what it says tells them apart.
-    words = [line for line in done.stderr.decode(errors="replace").strip().splitlines() if "warning:" not in line]
+    words = [line for line in said.decode(errors="replace").strip().splitlines() if "warning:" not in line]
     if done.returncode != contender.status or (words and contender.status != 0):
         contender.failure = f"ended with {done.returncode}" + (f": {words[-1]}" if words else "")
 
@@ -88,7 +98,7 @@ def interleave(contenders, runs, limit):
             for contender in order.sample(contenders, len(contenders)):
                 if contender.failure:
                     continue
-                wall, cpu, code = spawner.run(contender.command)
+                wall, cpu, code = spawner.run(contender.command, contender.meanwhile)
                 if code != contender.status:
                     contender.failure = f"ended with {code} once"
                 contender.wall.append(wall)
