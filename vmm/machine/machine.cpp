@@ -247,8 +247,8 @@ void Machine::load(const VmConfig& config) {
 }
 
 void Machine::settle() {
-  for (const auto& check : checks_) check();
-  checks_.clear();
+  const std::vector<std::function<void()>> checks = std::exchange(checks_, {});
+  for (const auto& check : checks) check();
   device_memory_.close();
 }
 
@@ -289,19 +289,14 @@ std::string Machine::attach(const DeviceConfig& device, std::span<const DeviceKi
     throw ConfigError("device", device.kind, "shares guest memory, and this machine's is private",
                       "set shared-memory before the start");
   OptionValues options = OptionValues::parse(device.kind, kind.options, device.options);
+  checks_.clear();  // of one whose making failed
   auto model = (*create)(options, context_);
-  Attached made = connect(std::move(model), device, std::move(options));
-  try {
-    settle();
-    if (paused_) made.device->pause();
-    const std::lock_guard lock(transports_mutex_);
-    transports_.push_back(std::move(made));
-  } catch (const std::exception&) {
-    checks_.clear();
-    pci_->remove(*made.config.slot);
-    throw;
-  }
-  const Attached& attached = transports_.back();
+  settle();
+  // Nothing may fail any more once a vCPU can find the device.
+  const std::lock_guard lock(transports_mutex_);
+  transports_.reserve(transports_.size() + 1);
+  const Attached& attached = transports_.emplace_back(connect(std::move(model), device, std::move(options)));
+  if (paused_) attached.device->pause();
   hotplug_->tell_inserted(*attached.config.slot);
   return attached.config.name;
 }
