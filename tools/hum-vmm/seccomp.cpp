@@ -23,7 +23,7 @@
 namespace hum {
 namespace {
 
-#include "seccomp_programs.inc"
+#include "tools/hum-vmm/seccomp_programs.inc"
 
 // By ThreadKind.
 constexpr std::span<const sock_filter> programs[] = {owner_program, api_program, vcpu_program, io_program};
