@@ -23,11 +23,6 @@
 namespace hum {
 namespace {
 
-#include "tools/hum-vmm/seccomp_programs.inc"
-
-// By ThreadKind.
-constexpr std::span<const sock_filter> programs[] = {owner_program, api_program, vcpu_program, io_program};
-
 // For the handler, which has nothing else: what it writes to.
 const std::atomic<int>* report_to = nullptr;
 
@@ -81,7 +76,7 @@ SeccompFilters::SeccompFilters(const std::atomic<int>& report_fd) {
 }
 
 void SeccompFilters::apply(ThreadKind kind) const {
-  const std::span<const sock_filter> made = programs[static_cast<std::size_t>(kind)];
+  const std::span<const sock_filter> made = made_seccomp_program(kind);
   std::vector<sock_filter> program(made.begin(), made.end());
   for (sock_filter& each : program)
     if (each.k == seccomp_own_pid) each.k = static_cast<std::uint32_t>(::getpid());

@@ -28,11 +28,18 @@ int main(int count, char** words) {
   try {
     if (count != 2) throw std::invalid_argument("FILE is missing");
     std::ofstream file(words[1]);
+    file << "// Made by seccomp_compiler.cpp.\n#include \"tools/hum-vmm/seccomp_rules.h\"\n\nnamespace hum "
+            "{\nnamespace {\n\n";
     for (const auto& [name, kind] : {std::pair("owner", hum::ThreadKind::owner),
                                      {"api", hum::ThreadKind::api},
                                      {"vcpu", hum::ThreadKind::vcpu},
                                      {"io", hum::ThreadKind::io}})
       write_program(file, name, kind);
+    // In the order of ThreadKind.
+    file
+        << "\n}  // namespace\n\nstd::span<const sock_filter> made_seccomp_program(ThreadKind kind) {\n"
+           "  constexpr std::span<const sock_filter> programs[] = {owner_program, api_program, vcpu_program, "
+           "io_program};\n  return programs[static_cast<std::size_t>(kind)];\n}\n\n}  // namespace hum\n";
     if (!file.flush()) throw std::runtime_error(std::string("cannot write ") + words[1]);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "seccomp_compiler: %s\n", error.what());
