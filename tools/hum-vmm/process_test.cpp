@@ -455,7 +455,7 @@ TEST_CASE("a config file starts the VM, with and without an API") {
                        {"metrics", {{"metrics_path", folder / "metrics"}}}};
   std::ofstream(folder / "config.json") << config;
   std::ofstream(folder / "memory") << "some bytes";
-  std::vector<std::string> arguments = {"--config-file", folder / "config.json"};
+  std::vector<std::string> arguments = {"--config-file", folder / "config.json", "--level", "Error"};
   if (GENERATE(false, true)) arguments.emplace_back("--no-api");
   VmmProcess process(HUM_VMM_PROGRAM, arguments);
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 9});
