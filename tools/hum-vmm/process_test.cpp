@@ -440,6 +440,18 @@ TEST_CASE("memory that can be plugged is put before the start, and requested and
         "The requested operation is not supported after starting the microVM.");
 }
 
+// What its device asks of the kernel is asked by a thread with a filter of system calls.
+TEST_CASE("a guest plugs the memory that it is asked to plug, uses it, and unplugs it") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  CHECK(status_of(client, "PUT", "/hotplug/memory", {{"total_size_mib", 128}}) == 204);
+  CHECK(status_of(client, "PUT", "/entropy", json::object()) == 204);
+  start(client, "mem_blocks", "transport=mmio");
+  CHECK(status_of(client, "PATCH", "/hotplug/memory", {{"requested_size_mib", 8}}) == 204);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
+}
+
 TEST_CASE("a config file starts the VM, with and without an API") {
   if (no_kvm()) return;
   const testing::TemporaryFolder folder;
