@@ -156,6 +156,15 @@ void PciBus::fields(StateVisitor& visitor) {
   if (visitor.flag("collected", collected_))
     visitor.afterwards([this] { collector_.collect_writes(port_address, 4); });
   visitor.section("bridge", [&] { host_bridge_.fields(visitor); });
+  // What was given out once is taken: functions that have come and gone left gaps.
+  for (std::size_t slot = 0; slot < slots; ++slot)
+    for (std::size_t bar = 0; bar < slots_[slot].bars.size(); ++bar)
+      visitor.section("slot", slot, [&] {
+        GuestRange& range = slots_[slot].bars[bar];
+        const std::string name = "bar" + std::to_string(bar);
+        const std::uint64_t then = visitor.number(name, range.begin.value);
+        visitor.require(then % range.size == 0, name, "is not a multiple of its size");
+      });
 }
 
 acpi::Aml PciBus::acpi_node() const {

@@ -51,7 +51,8 @@ class PciBus {
   // Frees the slot and the addresses of its BARs. No vCPU is inside a BAR.
   void remove(unsigned slot);
 
-  // Of the bus and its host bridge; the functions that were added are visited by their owners.
+  // Of the bus, its host bridge, and the addresses that it gave out; the functions that were added are
+  // visited by their owners. Throws also where there are others, or in other slots.
   void fields(StateVisitor& visitor);
 
   // The root bridge and the reservation of ECAM, for \_SB.

@@ -356,6 +356,48 @@ TEST_CASE("a function's configuration goes on in another machine, and a damaged 
   CHECK(next.read<std::uint8_t>(Machine::config(1, 0x3c)) == 9);
 }
 
+TEST_CASE("a function that comes in another machine gets no address that another one has from before") {
+  Machine source;
+  Plain gone;
+  Plain stays;
+  source.bus.add(gone);
+  source.bus.add(stays);
+  source.bus.remove(1);
+  const auto state = state_of(source.bus);
+  Machine next;
+  Plain again;
+  Plain comes;
+  next.bus.add(again, 2);
+  restore(next.bus, state);
+  restore(again, state_of(stays));
+  CHECK(state_of(next.bus) == state);
+  CHECK(next.bus.add(comes) == 1);
+  CHECK(next.read<std::uint32_t>(Machine::config(2, 0x10)) == 0xc0010004);
+  CHECK(next.read<std::uint32_t>(Machine::config(1, 0x10)) == 0xc0008004);
+}
+
+TEST_CASE("a bus with functions in other slots, or with others, is refused") {
+  Machine source;
+  Plain function;
+  source.bus.add(function, 3);
+  source.out<std::uint32_t>(0xcf8, 0x80000804);
+  const auto state = state_of(source.bus);
+  Machine empty;
+  CHECK_THROWS_AS(restore(empty.bus, state), ConfigError);
+  Machine elsewhere;
+  Plain moved;
+  elsewhere.bus.add(moved, 2);
+  CHECK_THROWS_AS(restore(elsewhere.bus, state), ConfigError);
+  Machine larger;
+  Plain large(0x10000);
+  larger.bus.add(large, 3);
+  CHECK_THROWS_AS(restore(larger.bus, state), ConfigError);
+  Machine next;
+  Plain same;
+  next.bus.add(same, 3);
+  CHECK(hum::testing::mistakes_in_fields(source.bus, next.bus) == "");
+}
+
 TEST_CASE("the configuration of another function is refused") {
   Plain small;
   Plain large(0x10000);
