@@ -351,6 +351,7 @@ void BalloonDevice::fields(StateVisitor& visitor) {
   visitor.bytes("statistics", std::as_writable_bytes(std::span(statistics_)));
   visitor.number("told", told_);
   visitor.flag("forgets", forgets_);
+  visitor.flag("untold", untold_);
 }
 
 std::vector<virtio::DeviceReport::Own> BalloonDevice::report() const {

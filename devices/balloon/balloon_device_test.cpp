@@ -532,4 +532,19 @@ TEST_CASE("a balloon goes on in another machine") {
   CHECK(has("free_memory", 123));
 }
 
+TEST_CASE("a target that came in a pause is told by another machine") {
+  Guest guest;
+  guest.driver.activate();
+  guest.driver.pause();
+  guest.change("target=8M");
+  BalloonDevice next({}, guest.memory);
+  restore(next, state_of(guest.device));
+  FakeDriver driver(guest.memory, next);
+  driver.activate();
+  CHECK(driver.events().config_changes == 1);
+  driver.reset();
+  driver.activate();
+  CHECK(driver.events().config_changes == 1);
+}
+
 }  // namespace hum::testing

@@ -159,6 +159,7 @@ void MemDevice::apply(const OptionValues& options) {
 
 void MemDevice::fields(StateVisitor& visitor) {
   memory_->fields(visitor);
+  visitor.flag("untold", change_untold_);
 }
 
 std::vector<virtio::DeviceReport::Own> MemDevice::report() const {

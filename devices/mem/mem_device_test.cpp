@@ -414,6 +414,19 @@ TEST_CASE("the blocks go on in another machine, with their memory and slots") {
   CHECK(device->report()[1].value == 64 * mib);
 }
 
+TEST_CASE("a size that was requested while there was nobody to tell is told of by another machine") {
+  Bench source("16M,slot-size=4M");
+  source.driver.reset();
+  source.device->apply(
+      OptionValues::parse("mem", mem_kind.options, "16M,slot-size=4M").changed("mem0", "requested=4M"));
+  VirtioMachine machine;
+  const auto next = machine.create(mem_kind, "16M,slot-size=4M");
+  restore(*next, state_of(*source.device));
+  FakeDriver driver(machine.memory, *next);
+  driver.activate();
+  CHECK(driver.events().config_changes == 1);
+}
+
 TEST_CASE("a state that was damaged is refused as a whole, or taken as it is") {
   Bench source("16M,requested=8M,slot-size=4M");
   REQUIRE(source.plug(2 * mib, 3) == ack);
