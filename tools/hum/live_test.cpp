@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <string>
@@ -105,6 +106,24 @@ TEST_CASE("a guest sees its disk grow") {
     CHECK(guest.vm.wait().guest_exit_code == 0);
     CHECK(std::filesystem::file_size(disk.path()) == 2 << 20);
   }
+}
+
+TEST_CASE("a machine's configuration has its devices as they are, in the order in which they came") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  const TemporaryFile other(1 << 20);
+  VmConfig config = Guest::config(Transport::mmio, disk.path());
+  std::rotate(config.devices.begin(), config.devices.end() - 1,
+              config.devices.end());  // the disk comes first
+  std::optional<Vm> vm(std::in_place, config, all_devices());
+  vm->change("disk0", "path=" + other.path() + ",bandwidth=1M");
+  const VmConfig now = vm->config();
+  REQUIRE(now.devices.size() == config.devices.size());
+  for (std::size_t i = 0; i < now.devices.size(); ++i) CHECK(now.devices[i].kind == config.devices[i].kind);
+  CHECK(now.devices.front().options.find("path=" + other.path()) != std::string::npos);
+  CHECK(now.devices.front().options.find("bandwidth=1048576/1000") != std::string::npos);
+  vm.reset();
+  CHECK(Vm(now, all_devices()).config().devices.front().options == now.devices.front().options);
 }
 
 TEST_CASE("a guest whose host cannot write waits in a pause until it can") {

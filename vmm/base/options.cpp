@@ -258,6 +258,17 @@ std::optional<std::string> OptionValues::written(std::string_view key) const {
          (limit.one_time_burst == 0 ? "" : "+" + std::to_string(limit.one_time_burst));
 }
 
+std::string OptionValues::written() const {
+  std::string all;
+  for (const OptionSpec& row : table_) {
+    const auto value = written(row.key);
+    if (!value) continue;
+    all += (all.empty() ? "" : ",") + std::string(row.key) + "=";
+    for (const char each : *value) all += each == ',' ? ",," : std::string(1, each);
+  }
+  return all;
+}
+
 const std::string& OptionValues::text(std::string_view key) const {
   return value_of<std::string>(values_, key);
 }

@@ -65,6 +65,8 @@ class OptionValues {
   std::span<const OptionSpec> table() const { return table_; }
   // A value as text that set takes; of a key without one: nothing.
   std::optional<std::string> written(std::string_view key) const;
+  // All of them, as text that parse takes.
+  std::string written() const;
 
  private:
   OptionValues(std::string_view what, std::span<const OptionSpec> table) : what_(what), table_(table) {}

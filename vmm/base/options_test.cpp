@@ -222,7 +222,12 @@ TEST_CASE("a value is written as text that is taken again") {
     CHECK(values.written("fast") == "off");
     CHECK(values.written("ops") == limit);
     CHECK_FALSE(values.written("none"));
+    CHECK(values.written() == "path=a,,b,count=12,fast=off,ops=" + std::string(limit));
+    CHECK(OptionValues::parse("thing", rows, values.written()).written() == values.written());
+    values.set("path", ",a=,");
+    CHECK(OptionValues::parse("thing", rows, values.written()).text("path") == ",a=,");
   }
+  CHECK(OptionValues::parse("thing", rows, "").written().empty());
 }
 
 TEST_CASE("asking for a value that is not there, or as another type, is a logic error") {

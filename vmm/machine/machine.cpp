@@ -7,6 +7,7 @@
 #include <cassert>
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <string>
 #include <thread>
 
@@ -193,8 +194,8 @@ void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKi
   const DeviceKind& kind = known_kind(kinds, device.kind);
   OptionValues options = OptionValues::parse(device.kind, kind.options, device.options);
   if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&kind.create)) {
-    const auto& made =
-        platform_devices_.emplace_back(with_name(device, platform_devices_), (*platform)(options, context_));
+    const auto& made = platform_devices_.emplace_back(with_name(device, platform_devices_),
+                                                      (*platform)(options, context_), devices_made_++);
     nodes_.push_back(made.device->acpi_node());
   } else {
     auto made = std::get<DeviceKind::VirtioFactory>(kind.create)(options, context_);
@@ -211,14 +212,14 @@ Machine::Attached Machine::connect(std::unique_ptr<virtio::VirtioDevice> device,
   if (pci_) {
     auto transport = std::make_unique<virtio::PciTransport>(context, std::move(device), config.kind, vm_);
     own.slot = pci_->add(*transport, config.slot);
-    return {{std::move(own), std::move(transport)}, std::move(options)};
+    return {{std::move(own), std::move(transport), devices_made_++}, std::move(options)};
   }
   const auto number = static_cast<unsigned>(transports_.size());
   const std::uint64_t base = layout::virtio_mmio_begin + number * layout::virtio_mmio_stride;
   auto transport = std::make_unique<virtio::MmioTransport>(context, std::move(device), config.kind,
                                                            static_cast<std::uint32_t>(base), *pins_);
   nodes_.push_back(transport->acpi_node(number));
-  return {{std::move(own), std::move(transport)}, std::move(options)};
+  return {{std::move(own), std::move(transport), devices_made_++}, std::move(options)};
 }
 
 void Machine::load(const VmConfig& config) {
@@ -343,9 +344,12 @@ std::vector<virtio::DeviceReport> Machine::device_reports() const {
 }
 
 std::vector<DeviceConfig> Machine::device_configs() const {
+  std::map<std::size_t, DeviceConfig> by_place;
+  for (const auto& each : platform_devices_) by_place.emplace(each.place, each.config);
+  for (const Attached& each : transports_)
+    by_place.emplace(each.place, each.config).first->second.options = each.options.written();
   std::vector<DeviceConfig> configs;
-  for (const auto& each : platform_devices_) configs.push_back(each.config);
-  for (const Attached& each : transports_) configs.push_back(each.config);
+  for (auto& [place, config] : by_place) configs.push_back(std::move(config));
   return configs;
 }
 

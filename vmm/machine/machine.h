@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -68,7 +69,8 @@ class Machine {
   // give_up_fd is readable, and takes their queues back.
   void stop_devices(int give_up_fd);
   std::vector<virtio::DeviceReport> device_reports() const;
-  // All that there are, with their names and slots.
+  // All that there are, with their names, slots and options as they are now, in the order in which they came:
+  // what is given out by turns (pins, addresses) goes to the same devices again.
   std::vector<DeviceConfig> device_configs() const;
   std::vector<DeviceOptions> device_options() const;
 
@@ -91,6 +93,7 @@ class Machine {
   struct Named {
     DeviceConfig config;  // with its name and, on PCI, its slot
     std::unique_ptr<Device> device;
+    std::size_t place = 0;  // among all devices, in the order in which they came
   };
   struct Attached : Named<virtio::Transport> {
     OptionValues options;
@@ -124,6 +127,7 @@ class Machine {
   DeviceContext context_;
   std::optional<pci::PciBus> pci_;
   std::optional<pci::PciHotplug> hotplug_;
+  std::size_t devices_made_ = 0;
   std::vector<Named<PlatformDevice>> platform_devices_;
   mutable std::mutex transports_mutex_;  // for device_reports; changed by the owner only
   std::vector<Attached> transports_;

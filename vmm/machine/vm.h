@@ -69,8 +69,8 @@ class Vm {
   int detached_fd() const;
   // Removes them and returns their names. Throws HostError.
   std::vector<std::string> take_detached();
-  // The configuration as it is now, with the devices that have come and without those that have gone: that
-  // of a successor.
+  // The configuration as it is now, with the devices that have come and without those that have gone, and
+  // with their options as they were changed: that of a successor.
   VmConfig config() const;
   // Has a device do something that is no option, by a word of its kind: request("balloon0", "start-hinting").
   // Throws ConfigError (no such device; nothing that it does; not now) and HostError.
