@@ -133,7 +133,8 @@ std::vector<kvm_cpuid_entry2> vcpu_cpuid(std::vector<kvm_cpuid_entry2> leaves, c
 unsigned physical_address_bits(const std::vector<kvm_cpuid_entry2>& supported) {
   const auto leaf = std::find_if(supported.begin(), supported.end(),
                                  [](const auto& each) { return each.function == 0x80000008; });
-  return leaf == supported.end() ? 36 : leaf->eax & 0xff;
+  constexpr unsigned most = 52;  // that page tables have room for; a template may say more
+  return leaf == supported.end() ? 36 : std::min(leaf->eax & 0xff, most);
 }
 
 }  // namespace hum

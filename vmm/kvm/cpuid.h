@@ -26,7 +26,7 @@ void apply_template(const CpuTemplate& wanted, std::vector<kvm_cpuid_entry2>& le
 std::vector<kvm_cpuid_entry2> vcpu_cpuid(std::vector<kvm_cpuid_entry2> supported, const CpuTopology& topology,
                                          std::uint32_t apic_id, bool tsc_deadline);
 
-// How many bits the guest's physical addresses have (leaf 0x80000008, or 36 where there is none).
+// How many bits the guest's physical addresses have (leaf 0x80000008, or 36 where there is none), at most 52.
 unsigned physical_address_bits(const std::vector<kvm_cpuid_entry2>& supported);
 
 }  // namespace hum

@@ -142,6 +142,12 @@ TEST_CASE("physical addresses have as many bits as KVM says, or those of an old 
   std::vector<kvm_cpuid_entry2> leaves = {leaf(0), leaf(0x80000008)};
   leaves[1].eax = 0x3028;
   CHECK(physical_address_bits(leaves) == 40);
+  leaves[1].eax = 52;
+  CHECK(physical_address_bits(leaves) == 52);
+  for (const std::uint32_t too_many : {53u, 64u, 0xffu}) {
+    leaves[1].eax = too_many;
+    CHECK(physical_address_bits(leaves) == 52);
+  }
   leaves.pop_back();
   CHECK(physical_address_bits(leaves) == 36);
 }

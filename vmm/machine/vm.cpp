@@ -212,12 +212,16 @@ std::string Vm::attach(const DeviceConfig& device) {
 }
 
 bool Vm::detach(std::string_view device) {
-  if (parts_->machine.in_use(device)) {
-    parts_->machine.ask_to_let_go(device);
-    return false;
-  }
-  remove({std::string(device)});
-  return true;
+  Machine& machine = parts_->machine;
+  bool gone = false;
+  const auto remove_unused = [&] {
+    gone = !machine.in_use(device);
+    if (gone) machine.remove(device);
+  };
+  // A driver may have begun until the vCPUs stand still.
+  if (!machine.in_use(device)) while_paused(remove_unused);
+  if (!gone) machine.ask_to_let_go(device);
+  return gone;
 }
 
 int Vm::detached_fd() const {
@@ -226,15 +230,18 @@ int Vm::detached_fd() const {
 
 std::vector<std::string> Vm::take_detached() {
   std::vector<std::string> names = parts_->machine.take_let_go();
-  if (!names.empty()) remove(names);
+  if (names.empty()) return names;
+  while_paused([&] {
+    for (const std::string& each : names) parts_->machine.remove(each);
+  });
   return names;
 }
 
-// No vCPU may be inside a device that goes.
-void Vm::remove(const std::vector<std::string>& devices) {
+// No vCPU may be inside a device that goes. Of a VM that has ended none does.
+void Vm::while_paused(const std::function<void()>& work) {
   const bool runs = parts_->running && !parts_->machine.paused();
   if (runs && !pause()) return;
-  for (const std::string& each : devices) parts_->machine.remove(each);
+  work();
   if (runs) resume();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -113,7 +114,7 @@ class Vm {
   void end(EndCause cause, const std::string& detail = {});
 
  private:
-  void remove(const std::vector<std::string>& devices);
+  void while_paused(const std::function<void()>& work);
 
   struct Parts;
   std::unique_ptr<Parts> parts_;
