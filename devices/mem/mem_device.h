@@ -43,6 +43,7 @@ class MemDevice final : public virtio::VirtioDevice {
   void deactivate() override;
   std::vector<virtio::ActiveQueue> suspend() override;
   void apply(const OptionValues& options) override;
+  bool holds_memory() const override { return memory_->sizes().plugged != 0; }
   void fields(StateVisitor& visitor) override;
   std::vector<virtio::DeviceReport::Own> report() const override;
 

@@ -414,6 +414,17 @@ TEST_CASE("the blocks go on in another machine, with their memory and slots") {
   CHECK(device->report()[1].value == 64 * mib);
 }
 
+TEST_CASE("a guest whose driver is gone has its blocks still") {
+  Bench bench("16M,requested=8M,slot-size=4M");
+  CHECK_FALSE(bench.device->holds_memory());
+  REQUIRE(bench.plug(0, 1) == ack);
+  bench.driver.reset();
+  CHECK(bench.device->holds_memory());
+  bench.driver.activate();
+  REQUIRE(bench.unplug(0, 1) == ack);
+  CHECK_FALSE(bench.device->holds_memory());
+}
+
 TEST_CASE("a size that was requested while there was nobody to tell is told of by another machine") {
   Bench source("16M,slot-size=4M");
   source.driver.reset();

@@ -53,8 +53,7 @@ class Machine {
   void change(std::string_view device, std::string_view options);
   // See Vm::attach.
   std::string attach(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
-  // Whether the guest has a driver for a device at work. Throws ConfigError: there is none of that name, or
-  // this machine has no hotplug.
+  // See Transport::in_use. Throws ConfigError: there is none of that name, or this machine has no hotplug.
   bool in_use(std::string_view device);
   // Asks the guest to let a device go.
   void ask_to_let_go(std::string_view device);

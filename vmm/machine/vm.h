@@ -62,9 +62,10 @@ class Vm {
   // Puts another virtio device into a VM with VmConfig::hotplug and tells its guest. Returns its name. The VM
   // may run or be paused. Throws ConfigError and HostError; the VM is as before then.
   std::string attach(const DeviceConfig& device);
-  // Takes a device out. True: it is gone, for the guest had no driver at work for it. False: the guest was
-  // asked to let it go, and once it has, take_detached removes the device; a guest may never do it. The VM
-  // may run or be paused. Throws ConfigError (there is none of that name; no hotplug) and HostError.
+  // Takes a device out. True: it is gone, for the guest had no driver at work for it, nor memory of it.
+  // False: the guest was asked to let it go, and once it has, take_detached removes the device; a guest may
+  // never do it. The VM may run or be paused. Throws ConfigError (there is none of that name; no hotplug) and
+  // HostError.
   bool detach(std::string_view device);
   // Readable while there are devices that the guest has let go; -1 without hotplug.
   int detached_fd() const;

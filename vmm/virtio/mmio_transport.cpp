@@ -75,7 +75,7 @@ void MmioTransport::flush(int give_up_fd) {
 
 bool MmioTransport::in_use() {
   const std::lock_guard lock(mutex_);
-  return core_.status() != 0;
+  return core_.in_use();
 }
 
 void MmioTransport::stop() {

@@ -174,7 +174,7 @@ void PciTransport::flush(int give_up_fd) {
 
 bool PciTransport::in_use() {
   const std::lock_guard lock(mutex_);
-  return core_.status() != 0;
+  return core_.in_use();
 }
 
 void PciTransport::stop() {

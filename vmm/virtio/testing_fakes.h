@@ -87,6 +87,7 @@ class FakeDevice final : public VirtioDevice {
     std::vector<std::uint16_t> queue_sizes = {256, 64};
     std::array<std::byte, 16> config{};
     bool uses_call_fds = true;
+    bool holds_memory = false;
     std::function<void()> on_activate;  // may throw
     std::function<void()> on_deactivate;
 
@@ -105,6 +106,7 @@ class FakeDevice final : public VirtioDevice {
   std::uint64_t features() const override { return state_.features; }
   std::span<const std::uint16_t> queue_sizes() const override { return state_.queue_sizes; }
   bool uses_call_fds() const override { return state_.uses_call_fds; }
+  bool holds_memory() const override { return state_.holds_memory; }
 
   void read_config(std::uint32_t offset, std::span<std::byte> data) const override {
     for (std::byte& byte : data) {

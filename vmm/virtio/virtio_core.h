@@ -46,7 +46,8 @@ class Transport {
   virtual void flush(int give_up_fd) = 0;
   virtual void stop() = 0;
   virtual DeviceReport report() const = 0;  // any thread
-  // Whether the guest has a driver for it at work: its status is not that of a reset. Any thread.
+  // Whether the guest has a driver for it at work (its status is not that of a reset), or has memory of it.
+  // Any thread.
   virtual bool in_use() = 0;
 
   // While vCPUs stand still: pause takes the queues back from the device and holds its interrupts, resume
@@ -101,6 +102,8 @@ class VirtioCore final : private DeviceEvents {
   std::uint16_t queue_count() const { return static_cast<std::uint16_t>(queues_.size()); }
 
   std::uint8_t status() const;
+  // See Transport.
+  bool in_use() const { return status() != 0 || device_->holds_memory(); }
   // 0 resets: returns when the device has given its queues back. Bits once set stay until then.
   void write_status(std::uint8_t value);
 

@@ -69,6 +69,19 @@ TEST_CASE("a driver negotiates, starts the device and a request goes there and b
   CHECK_FALSE(guest->take_config_interrupt());
 }
 
+TEST_CASE(
+    "a device is in use from its driver's first status to a reset, and as long as it has memory there") {
+  const auto guest = make_guest(GENERATE(false, true));
+  CHECK_FALSE(guest->transport().in_use());
+  guest->set_status(1);
+  CHECK(guest->transport().in_use());
+  guest->device.holds_memory = true;
+  guest->set_status(0);
+  CHECK(guest->transport().in_use());
+  guest->device.holds_memory = false;
+  CHECK_FALSE(guest->transport().in_use());
+}
+
 TEST_CASE("FEATURES_OK stands only for a subset of what was offered, with VERSION_1") {
   const auto guest = make_guest(GENERATE(false, true));
   SECTION("without VERSION_1") {

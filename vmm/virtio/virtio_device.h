@@ -129,6 +129,9 @@ class VirtioDevice {
     throw ConfigError("request", std::string(verb), "this device does nothing of that name");
   }
 
+  // Whether the guest has something of the device that it uses without a driver: memory. Any thread.
+  virtual bool holds_memory() const { return false; }
+
   // What the device knows of its driver beyond features and queues, and what of its configuration the driver
   // has seen. Visited while it is not active.
   virtual void fields(StateVisitor& /*visitor*/) {}
