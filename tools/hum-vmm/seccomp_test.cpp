@@ -166,6 +166,14 @@ TEST_CASE("only the owner opens files, forks, and asks KVM for machines") {
   }
 }
 
+TEST_CASE("a device's thread gives the guest the memory that it plugs") {
+  if (no_filters()) return;
+  constexpr unsigned long set_user_memory_region = 0x4020ae46;
+  for (const Kind kind : {Kind::owner, Kind::vcpu, Kind::io})
+    CHECK(is_allowed(kind, [] { ::ioctl(-1, set_user_memory_region); }));
+  CHECK_FALSE(is_allowed(Kind::api, [] { ::ioctl(-1, set_user_memory_region); }));
+}
+
 TEST_CASE("threads are made and signalled, but not in other processes") {
   if (no_filters()) return;
   for (const Kind kind : {Kind::owner, Kind::vcpu, Kind::io}) {
