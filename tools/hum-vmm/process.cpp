@@ -121,7 +121,8 @@ struct Closing {
 int run_vmm(const VmmArguments& arguments) {
   const sigset_t set = ending_signals();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
+  // A reader that has gone, and a file as large as it may be, are errors of the write.
+  for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
   const Fd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals) throw HostError(errno, "watch for signals");
 

@@ -3,8 +3,10 @@
 #include "tools/hum-vmm/process.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <ctime>
@@ -653,6 +655,25 @@ TEST_CASE("metrics and log go to fifos that nobody reads, and the VM does not wa
   text.pop_back();
   const json last = json::parse(text.substr(text.rfind('\n') + 1));
   CHECK(last["logger"]["missed_metrics_count"].get<std::uint64_t>() > 0);
+}
+
+TEST_CASE("a file that has reached the limit of sizes takes no more metrics, and the VM goes on") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  const std::string metrics = process.folder() / "metrics";
+  CHECK(status_of(client, "PUT", "/metrics", {{"metrics_path", metrics}}) == 204);
+  start(client, "hang", "method=busy");
+  rlimit limit{};
+  REQUIRE(::prlimit(process.pid(), RLIMIT_FSIZE, nullptr, &limit) == 0);
+  const rlimit low{.rlim_cur = std::filesystem::file_size(metrics), .rlim_max = limit.rlim_max};
+  REQUIRE(::prlimit(process.pid(), RLIMIT_FSIZE, &low, nullptr) == 0);
+  CHECK(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
+  REQUIRE(::prlimit(process.pid(), RLIMIT_FSIZE, &limit, nullptr) == 0);
+  CHECK(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
+  const std::string text = content_of(metrics);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 1);
+  CHECK(json::parse(text)["logger"]["missed_metrics_count"] == 1);
 }
 
 }  // namespace hum

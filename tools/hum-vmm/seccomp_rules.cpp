@@ -80,7 +80,6 @@ constexpr Rule rules[] = {
     {SCMP_SYS(readv), all},
     {SCMP_SYS(writev), all},
     {SCMP_SYS(close), all},
-    {SCMP_SYS(fcntl), all},
     {SCMP_SYS(poll), all},
     {SCMP_SYS(ppoll), all},
     {SCMP_SYS(epoll_create1), all},
@@ -133,7 +132,6 @@ constexpr Rule rules[] = {
     {SCMP_SYS(readlink), owner},
     {SCMP_SYS(access), owner},
     {SCMP_SYS(getcwd), owner},
-    {SCMP_SYS(prlimit64), owner},
     {SCMP_SYS(sysinfo), owner},
     {SCMP_SYS(uname), owner},
     {SCMP_SYS(signalfd4), owner},
@@ -169,6 +167,15 @@ constexpr ArgumentRule argument_rules[] = {
     {SCMP_SYS(rt_sigaction), owner, 0, 33},
     {SCMP_SYS(socket), devices, 0, AF_UNIX},
     {SCMP_SYS(socketpair), devices, 0, AF_UNIX},
+    // Not F_SETOWN and F_SETSIG, with which a descriptor sends signals to other processes.
+    {SCMP_SYS(fcntl), all, 1, F_GETFD},
+    {SCMP_SYS(fcntl), all, 1, F_SETFD},
+    {SCMP_SYS(fcntl), all, 1, F_GETFL},
+    {SCMP_SYS(fcntl), all, 1, F_SETFL},
+    {SCMP_SYS(fcntl), all, 1, F_DUPFD_CLOEXEC},
+    {SCMP_SYS(fcntl), devices, 1, F_OFD_SETLK},
+    {SCMP_SYS(fcntl), devices, 1, F_ADD_SEALS},
+    {SCMP_SYS(prlimit64), owner, 0, 0},  // of this process
     {SCMP_SYS(ioctl), all, 1, FIONBIO},
     {SCMP_SYS(ioctl), all, 1, FIONREAD},
     {SCMP_SYS(ioctl), owner, 1, TCGETS},
@@ -220,6 +227,11 @@ std::vector<sock_filter> seccomp_program(ThreadKind thread) {
   for (const unsigned long request : kvm_run_requests()) allow({SCMP_SYS(ioctl), devices, 1, request});
   allow({SCMP_SYS(tgkill), all, 0, seccomp_own_pid});
   check(::seccomp_rule_add(context.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0));
+  // When much is freed, the C library reads how the host overcommits memory, and goes on without.
+  if (kind != owner) {
+    const scmp_arg_cmp flags{.arg = 2, .op = SCMP_CMP_EQ, .datum_a = O_RDONLY | O_CLOEXEC, .datum_b = 0};
+    check(::seccomp_rule_add_array(context.get(), SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 1, &flags));
+  }
   check(::seccomp_syscall_priority(context.get(), SCMP_SYS(ioctl), UINT8_MAX));  // KVM_RUN
 
   const Fd file(::memfd_create("seccomp", MFD_CLOEXEC));

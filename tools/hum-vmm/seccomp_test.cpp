@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -24,6 +25,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <vector>
 
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/event_loop.h"
@@ -164,6 +166,14 @@ TEST_CASE("only the owner opens files, forks, and asks KVM for machines") {
   }
 }
 
+TEST_CASE("a device's thread gives the guest the memory that it plugs") {
+  if (no_filters()) return;
+  constexpr unsigned long set_user_memory_region = 0x4020ae46;
+  for (const Kind kind : {Kind::owner, Kind::vcpu, Kind::io})
+    CHECK(is_allowed(kind, [] { ::ioctl(-1, set_user_memory_region); }));
+  CHECK_FALSE(is_allowed(Kind::api, [] { ::ioctl(-1, set_user_memory_region); }));
+}
+
 TEST_CASE("threads are made and signalled, but not in other processes") {
   if (no_filters()) return;
   for (const Kind kind : {Kind::owner, Kind::vcpu, Kind::io}) {
@@ -178,6 +188,34 @@ TEST_CASE("threads are made and signalled, but not in other processes") {
             ::_exit(result == -1 && errno == ENOSYS ? 1 : 2);
           }).exit_code == 1);
   }
+}
+
+// The C library reads /proc/sys/vm/overcommit_memory then, once, where a thread has an arena of its own.
+TEST_CASE("a thread of any kind frees much memory at once") {
+  if (no_filters()) return;
+  const auto kind = GENERATE(Kind::owner, Kind::api, Kind::vcpu, Kind::io);
+  CHECK(is_allowed(kind, [] {
+    constexpr std::size_t pieces = 256;
+    std::vector<std::vector<char>> held;
+    for (std::size_t i = 0; i < pieces; ++i) held.emplace_back(16384);
+  }));
+  if (kind == Kind::owner) return;
+  const Result result = result_of(kind, [] {
+    const long file = ::syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC);
+    ::_exit(file == -1 && errno == EACCES ? 1 : 2);
+  });
+  CHECK(result.exit_code == 1);
+}
+
+TEST_CASE("no descriptor sends signals to other processes, and no limits of others are set") {
+  if (no_filters()) return;
+  for (const Kind kind : {Kind::owner, Kind::api, Kind::vcpu, Kind::io}) {
+    CHECK(is_allowed(kind, [] { ::fcntl(STDIN_FILENO, F_GETFL); }));
+    for (const int command : {F_SETOWN, F_SETOWN_EX, F_SETSIG, F_SETLEASE, F_NOTIFY})
+      CHECK_FALSE(is_allowed(kind, [command] { ::fcntl(-1, command, 0); }));
+    CHECK_FALSE(is_allowed(kind, [] { ::prlimit(1, RLIMIT_CPU, nullptr, nullptr); }));
+  }
+  CHECK(is_allowed(Kind::owner, [] { ::prlimit(0, RLIMIT_CPU, nullptr, nullptr); }));
 }
 
 TEST_CASE("nobody takes the place of the handler that tells of a forbidden call") {

@@ -54,19 +54,34 @@ CgroupSetting parse_cgroup(const std::string& text) {
   return setting;
 }
 
+// In decimal digits alone: elsewhere 01000 may be 512.
+std::optional<std::uint64_t> whole_number(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return {};
+  return number;
+}
+
+std::uint32_t parse_id(const char* key, const std::string& text) {
+  const std::optional<std::uint64_t> number = whole_number(text);
+  if (!number || *number > highest_id)
+    throw ConfigError(key, text, "is no whole number up to " + std::to_string(highest_id),
+                      "give one like 1000");
+  return static_cast<std::uint32_t>(*number);
+}
+
 void apply_limit(JailerArguments& result, const std::string& text) {
   const std::size_t equals = text.find('=');
   const std::string name = text.substr(0, equals);
   const std::string_view value =
       equals == std::string::npos ? std::string_view() : std::string_view(text).substr(equals + 1);
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  if (error != std::errc() || end != value.data() + value.size())
+  const std::optional<std::uint64_t> number = whole_number(value);
+  if (!number)
     throw ConfigError("--resource-limit", text, "has no whole number", "give one like no-file=1024");
   if (name == "fsize")
-    result.most_file_bytes = number;
+    result.most_file_bytes = *number;
   else if (name == "no-file")
-    result.most_open_files = number;
+    result.most_open_files = *number;
   else
     throw ConfigError("--resource-limit", text, "there is no such limit",
                       "give fsize=BYTES or no-file=COUNT");
@@ -85,18 +100,14 @@ std::optional<JailerArguments> parse_jailer_arguments(const std::vector<std::str
 
   CLI::App app("Starts Hummingbird's virtual machine monitor in a jail of its own.", "hum-jailer");
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::Throw);
-  std::uint64_t uid = 0;
-  std::uint64_t gid = 0;
+  std::string uid;
+  std::string gid;
   std::vector<std::string> cgroups;
   std::vector<std::string> limits;
   app.add_option("--id", result.id, "the VM's name: letters, digits and '-'")->required();
   app.add_option("--exec-file", result.exec_file, "the program: hum-vmm, or a link to it")->required();
-  app.add_option("--uid", uid, "the user that it becomes")
-      ->check(CLI::Range(std::uint64_t{0}, highest_id))
-      ->required();
-  app.add_option("--gid", gid, "the group that it becomes")
-      ->check(CLI::Range(std::uint64_t{0}, highest_id))
-      ->required();
+  app.add_option("--uid", uid, "the user that it becomes")->required();
+  app.add_option("--gid", gid, "the group that it becomes")->required();
   app.add_option("--chroot-base-dir", result.base, "where the jails are")->capture_default_str();
   app.add_option("--netns", result.netns, "the network namespace to join, a file");
   app.add_flag("--daemonize", result.daemonize, "a session of its own, its streams at /dev/null");
@@ -132,8 +143,8 @@ std::optional<JailerArguments> parse_jailer_arguments(const std::vector<std::str
     app.exit(error);
     return {};
   }
-  result.uid = static_cast<uid_t>(uid);
-  result.gid = static_cast<gid_t>(gid);
+  result.uid = parse_id("--uid", uid);
+  result.gid = parse_id("--gid", gid);
   check_instance_id(result.id);
   check_exec_name(result);
   if (result.parent_cgroup.empty()) result.parent_cgroup = result.exec_name();

@@ -110,6 +110,17 @@ TEST_CASE("users and groups are numbers that setresuid takes as they are") {
   }
 }
 
+TEST_CASE("users and groups are decimal numbers, with zeros before them as well") {
+  Words words = with({});
+  words[5] = "01000";
+  words[7] = "0010";
+  const JailerArguments arguments = *parse_jailer_arguments(words);
+  CHECK(arguments.uid == 1000);
+  CHECK(arguments.gid == 10);
+  words[5] = "0x10";
+  CHECK(key_of(words) == "--uid");
+}
+
 TEST_CASE("a cgroup's file is one of a controller, and its value is one line") {
   const auto* const wrong =
       GENERATE("cpu.weight", "cpu.weight=", "=1", "weight=1", ".weight=1", "cpu.=1", "cpu.we/ight=1",

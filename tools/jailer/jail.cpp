@@ -60,6 +60,16 @@ void own(const Fd& file, const JailerArguments& arguments, mode_t mode) {
     throw HostError(errno, "give a part of the jail to user " + std::to_string(arguments.uid));
 }
 
+// Keeps all but root out of a folder of the jail, whose user may have had it before: what is made in it then
+// cannot be replaced before it has its owner.
+void take(const Fd& folder, Undo& undo) {
+  struct stat before{};
+  if (::fstat(folder.get(), &before) != 0) throw HostError(errno, "look at a folder of the jail");
+  undo.owned(folder.get(), before);
+  if (::fchown(folder.get(), 0, 0) != 0 || ::fchmod(folder.get(), inner_mode) != 0)
+    throw HostError(errno, "take a folder of the jail");
+}
+
 void copy(const Fd& from, const Fd& to) {
   struct stat status{};
   if (::fstat(from.get(), &status) != 0) throw HostError(errno, "read the executable");
@@ -115,12 +125,13 @@ JailFolder::JailFolder(const JailerArguments& arguments, const Fd& executable, U
   const std::string base =
       resolved("--chroot-base-dir", arguments.base, "make the folder, or give one that is there");
   Fd folder = open_file(base, O_RDONLY | O_DIRECTORY, 0, "give a folder");
-  check_mount(folder, base);
   path_ = base;
   for (const std::string& name : {arguments.exec_name(), arguments.id, std::string("root")}) {
     folder = enter_folder(folder, name, outer_mode, undo);
     path_ += "/" + name;
   }
+  // Its own mount, where a client has given it one on a base that is nodev or noexec.
+  check_mount(folder, path_);
   root_ = std::move(folder);
   struct stat status{};
   if (::stat("/dev/userfaultfd", &status) == 0 && S_ISCHR(status.st_mode)) userfaultfd_ = status.st_rdev;
@@ -132,6 +143,7 @@ JailFolder::JailFolder(const JailerArguments& arguments, const Fd& executable, U
                       "give another id, or remove the jail when nothing runs in it");
   if (!target) throw HostError(errno, "make '" + path_ + "/" + name + "'");
   undo.made(root_.get(), name);
+  take(root_, undo);  // not before: now it is no other VM's
   copy(executable, target);
   own(target, arguments, 0500);
 }
@@ -142,15 +154,25 @@ void JailFolder::enter(Undo& undo) {
   const char* const path = path_.c_str();
   if (::unshare(CLONE_NEWNS) != 0) throw HostError(errno, "make a mount namespace");
   if (::mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC, nullptr) != 0 ||
-      ::mount(path, path, nullptr, MS_BIND | MS_REC, nullptr) != 0 || ::chdir(path) != 0 ||
-      ::syscall(SYS_pivot_root, ".", ".") != 0 || ::umount2(".", MNT_DETACH) != 0 || ::chroot(".") != 0 ||
+      ::mount(path, path, nullptr, MS_BIND | MS_REC, nullptr) != 0 || ::chdir(path) != 0)
+    throw HostError(errno, "go to '" + path_ + "'");
+  // A folder above it may be another's, who has put a link to elsewhere in its place.
+  struct stat opened{};
+  struct stat entered{};
+  if (::fstat(root_.get(), &opened) != 0 || ::stat(".", &entered) != 0 || opened.st_dev != entered.st_dev ||
+      opened.st_ino != entered.st_ino)
+    throw HostError(ESTALE, "go to '" + path_ + "'", "let nobody else move what is there");
+  if (::syscall(SYS_pivot_root, ".", ".") != 0 || ::umount2(".", MNT_DETACH) != 0 || ::chroot(".") != 0 ||
       ::chdir("/") != 0)
     throw HostError(errno, "make '" + path_ + "' the root of the jail");
 
   root_ = open_file("/", O_RDONLY | O_DIRECTORY);  // with what clients have mounted on it
   const Fd dev = enter_folder(root_, "dev", inner_mode, undo);
+  take(dev, undo);
   const Fd net = enter_folder(dev, "net", inner_mode, undo);
+  take(net, undo);
   const Fd run = enter_folder(root_, "run", inner_mode, undo);
+  take(run, undo);
   // Numbers as in the kernel's list of devices, where userfaultfd has none of its own.
   std::vector<Device> devices = {
       {dev, "kvm", ::makedev(10, 232)}, {net, "tun", ::makedev(10, 200)}, {dev, "urandom", ::makedev(1, 9)}};

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -46,9 +47,20 @@ void set_limits(const JailerArguments& arguments) {
   set_limit(RLIMIT_NOFILE, arguments.most_open_files, "no-file");
 }
 
+// What whoever started the jailer passes on to programs without rights: inheritable capabilities, and with
+// them the ambient ones, which a user who is not root keeps over execve(2).
+void drop_inherited_rights() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+  if (::syscall(SYS_capget, &header, sets.data()) != 0) throw HostError(errno, "read the capabilities");
+  for (__user_cap_data_struct& each : sets) each.inheritable = 0;
+  if (::syscall(SYS_capset, &header, sets.data()) != 0) throw HostError(errno, "drop capabilities");
+}
+
 // Executes the program as its user. An error leaves this process as it was: root's identity is kept as the
 // saved one, and execve(2) replaces that by the effective one.
 [[noreturn]] void execute(const JailerArguments& arguments, std::vector<std::string> command) {
+  drop_inherited_rights();
   if (::setgroups(0, nullptr) != 0 || ::setresgid(arguments.gid, arguments.gid, 0) != 0 ||
       ::setresuid(arguments.uid, arguments.uid, 0) != 0)
     throw HostError(errno, "become user " + std::to_string(arguments.uid));

@@ -3,13 +3,16 @@
 #include "tools/jailer/jailer.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 
 #include <array>
@@ -215,6 +218,44 @@ class ParentGroup {
   std::string path_;
 };
 
+// A jailer that refuses when all is made. This is done before each system call of that number, and then
+// before each call. Skipped where this process may not trace its child.
+void refuse_traced(
+    const Jailer& jailer, std::uint64_t call, const std::function<void()>& before,
+    const std::function<void()>& look = [] {}) {
+  std::vector<std::string> words = jailer.words({"--resource-limit", "no-file=99999999999"}, {});
+  std::vector<char*> pointers;
+  for (std::string& each : words) pointers.push_back(each.data());
+  pointers.push_back(nullptr);
+  constexpr int not_traced = 99;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::close(STDERR_FILENO);
+    if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) == 0) ::execv(pointers.front(), pointers.data());
+    ::_exit(not_traced);
+  }
+  int status = 0;
+  bool enters = false;  // each call stops twice, and execve once before them
+  bool was_made = false;
+  while (::waitpid(child, &status, 0) == child && WIFSTOPPED(status)) {
+    user_regs_struct registers{};
+    ::ptrace(PTRACE_GETREGS, child, nullptr, &registers);
+    if (enters && registers.orig_rax == call) {
+      before();
+      was_made = true;
+    }
+    look();
+    enters = !enters;
+    ::ptrace(PTRACE_SYSCALL, child, nullptr, nullptr);
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == not_traced) {
+    WARN("skipped: this test may not trace its own child");
+    return;
+  }
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 1));
+  CHECK(was_made);
+}
+
 }  // namespace
 
 TEST_CASE("a VM from a config file runs in a jail, and its exit code and output are the jailer's") {
@@ -278,6 +319,29 @@ TEST_CASE("a jailed VM has a user, a root, devices and limits of its own, and is
   CHECK(json::parse(client.call("GET", "/")->body)["state"] == "Running");
   ::kill(pid, SIGTERM);
   CHECK(end_of(child) == ProcessEnd{ProcessEnd::By::signal, SIGTERM});
+}
+
+TEST_CASE("a jailed VM has no capability that the jailer's starter passes on") {
+  const Jailer jailer;
+  if (no_jails(jailer.folder)) return;
+  constexpr unsigned capability = CAP_NET_RAW;
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+  REQUIRE(::syscall(SYS_capget, &header, sets.data()) == 0);
+  const auto before = sets;
+  sets[0].inheritable |= 1u << capability;
+  REQUIRE(::syscall(SYS_capset, &header, sets.data()) == 0);
+  REQUIRE(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) == 0);
+  Child child = jailer.start({}, {});
+  // Without an inheritable capability there is no ambient one.
+  sets = before;
+  REQUIRE(::syscall(SYS_capset, &header, sets.data()) == 0);
+  REQUIRE(until([&] { return fs::exists(jailer.root() + "/run/firecracker.socket"); }));
+  const std::string status = of_process(std::stoi(content_of(jailer.root() + "/firecracker.pid")), "status");
+  for (const char* const set : {"CapInh:", "CapPrm:", "CapEff:", "CapAmb:"})
+    CHECK(line_of(status, set) == "\t0000000000000000");
+  child.kill();
+  end_of(child);
 }
 
 TEST_CASE("a VM in a pid namespace, a session and a network namespace of its own outlives the jailer") {
@@ -386,6 +450,93 @@ TEST_CASE("programs that a jail could not run, and folders that could not be one
   refused(6, no_devices, "is mounted with nodev");
   CHECK(tree(no_devices).empty());
   ::umount(no_devices.c_str());
+}
+
+// As Kata has it below /run.
+TEST_CASE("a jail may be a mount of its own with devices, on a base that has none") {
+  const Jailer jailer;
+  if (no_jails(jailer.folder)) return;
+  const std::string base = jailer.folder / "jails";
+  REQUIRE(::mount("none", base.c_str(), "tmpfs", MS_NODEV | MS_NOEXEC, nullptr) == 0);
+  const std::string root = jailer.root();
+  fs::create_directories(root);
+  const bool mounted = ::mount(root.c_str(), root.c_str(), nullptr, MS_BIND, nullptr) == 0 &&
+                       ::mount(nullptr, root.c_str(), nullptr, MS_BIND | MS_REMOUNT, nullptr) == 0;
+  if (mounted) {
+    jailer.put_vm("exit_code", "exit=7");
+    Child child = jailer.start({}, {"--no-api", "--config-file", "/vm.json"});
+    CHECK(end_of(child) == ProcessEnd{ProcessEnd::By::exit, 7});
+    ::umount2(root.c_str(), MNT_DETACH);
+  }
+  ::umount2(base.c_str(), MNT_DETACH);
+  CHECK(mounted);
+}
+
+TEST_CASE("the owners of folders that were there before are as they were where a jail is refused") {
+  const Jailer jailer;
+  if (no_jails(jailer.folder)) return;
+  const std::vector<std::string> folders = {jailer.root(), jailer.root() + "/dev", jailer.root() + "/run"};
+  for (const std::string& each : folders) {
+    fs::create_directories(each);
+    REQUIRE(::chown(each.c_str(), user + 1, group + 1) == 0);
+    REQUIRE(::chmod(each.c_str(), 0751) == 0);
+  }
+  CHECK(has(refusal(jailer, {"--resource-limit", "no-file=99999999999"}), "no-file"));
+  for (const std::string& each : folders) {
+    struct stat status{};
+    REQUIRE(::stat(each.c_str(), &status) == 0);
+    CHECK(status.st_uid == user + 1);
+    CHECK(status.st_gid == group + 1);
+    CHECK(status.st_mode == (S_IFDIR | 0751));
+  }
+}
+
+TEST_CASE("the user of a jail cannot have another file given to it in the place of a device") {
+  const Jailer jailer;
+  if (no_jails(jailer.folder)) return;
+  const std::string root = jailer.root();
+  const std::string dev = root + "/dev";
+  const std::string shared = jailer.folder / "shared";  // a kernel for several VMs, linked into each jail
+  std::ofstream{shared};
+  fs::create_directories(dev);
+  fs::create_hard_link(shared, root + "/kernel");
+  for (const std::string& each : {root, dev}) REQUIRE(::chown(each.c_str(), user, group) == 0);
+  const Fd outer(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const Fd inner(::open(dev.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  refuse_traced(jailer, SYS_fchownat, [&] {
+    const pid_t attacker = ::fork();
+    if (attacker == 0) {
+      if (::setresgid(group, group, group) == 0 && ::setresuid(user, user, user) == 0)
+        ::renameat(outer.get(), "kernel", inner.get(), "kvm");
+      ::_exit(0);
+    }
+    ::waitpid(attacker, nullptr, 0);
+  });
+  struct stat status{};
+  REQUIRE(::stat(shared.c_str(), &status) == 0);
+  CHECK(status.st_uid == 0);
+}
+
+TEST_CASE("nothing is done elsewhere where the owner of a folder above a jail puts a link in its place") {
+  const Jailer jailer;
+  if (no_jails(jailer.folder)) return;
+  const std::string elsewhere = jailer.folder / "elsewhere";
+  fs::create_directory(elsewhere);
+  struct stat before{};
+  REQUIRE(::stat(elsewhere.c_str(), &before) == 0);
+  bool made = false;  // something, or has another owner
+  refuse_traced(
+      jailer, SYS_unshare,
+      [&] {
+        fs::rename(jailer.root(), jailer.root() + "-away");
+        fs::create_directory_symlink(elsewhere, jailer.root());
+      },
+      [&] {
+        struct stat now{};
+        made = made || !fs::is_empty(elsewhere) || ::stat(elsewhere.c_str(), &now) != 0 ||
+               now.st_uid != before.st_uid || now.st_mode != before.st_mode;
+      });
+  CHECK_FALSE(made);
 }
 
 TEST_CASE("a jail that was used already, or is a link to elsewhere, is not used again") {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,23 +28,31 @@ class Undo {
 
   // A file or, with AT_REMOVEDIR, a folder was made in this folder.
   void made(int folder, std::string name, int flags = 0) {
-    steps_.push_back({Fd::duplicate(folder), std::move(name), flags});
+    steps_.push_back({Fd::duplicate(folder), std::move(name), flags, {}});
+  }
+  // A folder that was there before changes its owner and mode from these.
+  void owned(int folder, const struct stat& before) {
+    steps_.push_back({Fd::duplicate(folder), {}, 0, before});
   }
   // This process has left the cgroup that this file, a cgroup.procs, belongs to.
-  void moved(Fd file) { steps_.push_back({std::move(file), {}, 0}); }
+  void moved(Fd file) { steps_.push_back({std::move(file), {}, 0, {}}); }
   void keep() { steps_.clear(); }
 
  private:
   struct Step {
     Fd fd;
-    std::string name;  // empty: moved
+    std::string name;  // empty: moved or owned
     int flags;
+    std::optional<struct stat> owned;
   };
 
   static void take_back(const Step& step) {
-    if (!step.name.empty())
+    if (!step.name.empty()) {
       ::unlinkat(step.fd.get(), step.name.c_str(), step.flags);
-    else if (::write(step.fd.get(), "0", 1) < 0) {
+    } else if (step.owned) {
+      if (::fchown(step.fd.get(), step.owned->st_uid, step.owned->st_gid) == 0)
+        ::fchmod(step.fd.get(), step.owned->st_mode & 07777);
+    } else if (::write(step.fd.get(), "0", 1) < 0) {
     }  // the group may be gone
   }
 

@@ -9,8 +9,8 @@ namespace hum {
 
 // By the thread that makes, pauses, saves and ends a VM: all of them but the second list.
 std::span<const unsigned long> kvm_owner_requests();
-// By a thread that runs a vCPU, and by threads that serve devices: interrupts, notifications and
-// memory slots.
+// By a thread that runs a vCPU, and by threads that serve devices: interrupts, notifications, and memory that
+// comes and goes.
 std::span<const unsigned long> kvm_run_requests();
 
 }  // namespace hum
