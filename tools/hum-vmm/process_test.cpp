@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "tools/hum-vmm/testing.h"
@@ -290,6 +291,8 @@ TEST_CASE("drives come and go while the VM runs on PCI") {
   };
   const auto drives = [&] { return json::parse(client.call("GET", "/vm/config")->body)["drives"]; };
   CHECK(fault_of(client, "DELETE", "/drives/none", "").find("before starting") != std::string::npos);
+  const std::string metrics = process.folder() / "metrics";
+  REQUIRE(status_of(client, "PUT", "/metrics", {{"metrics_path", metrics}}) == 204);
   ApiClient events = process.client();
   events.send("GET /hum/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
   REQUIRE(events.answer());
@@ -311,12 +314,22 @@ TEST_CASE("drives come and go while the VM runs on PCI") {
   CHECK(fault_of(client, "PUT", "/drives/a", drive("a").dump()).find("is taken") != std::string::npos);
   CHECK(drives().size() == 1);
   REQUIRE(process.says("used"));
+  REQUIRE(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
   CHECK(client.call("DELETE", "/drives/a")->status == 204);
   CHECK(events.stream_until("\"drives/a\"").find("event: device-gone\n") != std::string::npos);
   CHECK(drives().empty());
   REQUIRE(process.says("gone"));
+  REQUIRE(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
   CHECK(status_of(client, "PUT", "/drives/b", drive("b")) == 204);
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
+  std::istringstream lines(content_of(metrics));
+  const auto next_count = [&] {
+    std::string line;
+    std::getline(lines, line);
+    return json::parse(line)["block"]["queue_event_count"].get<std::uint64_t>();
+  };
+  CHECK(next_count() > 0);
+  CHECK(next_count() == 0);  // of the one that is gone
 }
 
 TEST_CASE("drives neither come nor go while the VM runs over MMIO") {
