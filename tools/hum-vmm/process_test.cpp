@@ -234,6 +234,16 @@ TEST_CASE("no GET takes a body") {
     CHECK(fault_of(client, "GET", path, "{}") == "GET request cannot have a body.");
 }
 
+TEST_CASE("slashes in front of a path count as one, and one at its end as none") {
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  for (const char* const path : {"//", "//version", "/version/", "///vm/config/", "/machine-config/"})
+    CHECK(client.call("GET", path)->status == 200);
+  CHECK(status_of(client, "PUT", "//machine-config/", {{"vcpu_count", 1}, {"mem_size_mib", 32}}) == 204);
+  for (const char* const path : {"/version//", "/vm//config", "/drives/"})
+    CHECK(fault_of(client, "GET", path, "").find("Invalid request method and/or path") == 0);
+}
+
 TEST_CASE("a start that fails leaves a process that can be told better") {
   if (no_kvm()) return;
   VmmProcess process(HUM_VMM_PROGRAM);
@@ -477,6 +487,38 @@ TEST_CASE("a config file starts the VM, with and without an API") {
   CHECK(content_of(folder / "log").find(":INFO] the VM has ended: debug-exit") != std::string::npos);
   const json metrics = json::parse(content_of(folder / "metrics"));
   CHECK(metrics["utc_timestamp_ms"].get<std::uint64_t>() > 0);
+}
+
+TEST_CASE("what GET /vm/config tells is a config file that starts the same VM") {
+  if (no_kvm()) return;
+  const testing::TemporaryFolder folder;
+  for (const char* const name : {"disk", "memory"}) std::ofstream(folder / name) << "some bytes";
+  json config;
+  {
+    VmmProcess process(HUM_VMM_PROGRAM);
+    ApiClient client = process.client();
+    for (const auto& [path, body] : std::vector<std::pair<std::string, json>>{
+             {"/logger", {{"log_path", folder / "log"}, {"level", "Debug"}}},
+             {"/logger", {{"level", "Info"}, {"show_level", true}}},
+             {"/metrics", {{"metrics_path", folder / "metrics"}}},
+             {"/serial", {{"serial_out_path", folder / "serial"}}},
+             {"/entropy", json::object()},
+             {"/balloon", {{"amount_mib", 1}, {"deflate_on_oom", true}}},
+             {"/hotplug/memory", {{"total_size_mib", 256}}},
+             {"/pmem/p", {{"id", "p"}, {"path_on_host", folder / "memory"}}},
+             {"/mmds/config", {{"network_interfaces", json::array()}, {"version", "V2"}}},
+             {"/vsock", {{"guest_cid", 3}, {"uds_path", folder / "vsock"}}},
+             {"/cpu-config", {{"kvm_capabilities", {"!56"}}}},
+             {"/drives/d", {{"drive_id", "d"}, {"path_on_host", folder / "disk"}, {"is_root_device", true}}},
+             {"/machine-config", {{"vcpu_count", 2}, {"mem_size_mib", 64}}},
+             {"/boot-source", boot_source("exit_code", "exit=9")}})
+      CHECK(status_of(client, "PUT", path, body) == 204);
+    config = json::parse(client.call("GET", "/vm/config")->body);
+  }
+  std::ofstream(folder / "config.json") << config;
+  VmmProcess process(HUM_VMM_PROGRAM, {"--no-api", "--config-file", folder / "config.json"});
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 9});
+  CHECK(content_of(folder / "log").find(":INFO] the VM has ended") != std::string::npos);
 }
 
 TEST_CASE("metadata is put, changed and read at any time, within its limit") {
