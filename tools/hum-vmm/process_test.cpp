@@ -10,9 +10,11 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <list>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <thread>
 
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/testing.h"
@@ -487,6 +489,26 @@ TEST_CASE("a config file starts the VM, with and without an API") {
   CHECK(content_of(folder / "log").find(":INFO] the VM has ended: debug-exit") != std::string::npos);
   const json metrics = json::parse(content_of(folder / "metrics"));
   CHECK(metrics["utc_timestamp_ms"].get<std::uint64_t>() > 0);
+}
+
+TEST_CASE("threads that give much memory back do so within their system calls") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  REQUIRE(status_of(client, "PUT", "/serial", {{"serial_out_path", "/dev/null"}}) == 204);
+  start(client, "endless_print", "");
+  for (int round = 0; round < 8; ++round) {
+    std::list<ApiClient> readers;  // who read nothing, so that much is kept for them
+    for (int i = 0; i < 8; ++i)
+      readers.emplace_back(process.client())
+          .send(
+              "GET /hum/v1/console?readonly=on HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: "
+              "hum-console\r\n\r\n");
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  }
+  const auto answer = client.call("GET", "/");
+  REQUIRE(answer);
+  CHECK(json::parse(answer->body)["state"] == "Running");
 }
 
 TEST_CASE("what GET /vm/config tells is a config file that starts the same VM") {
