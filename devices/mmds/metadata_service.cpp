@@ -7,6 +7,8 @@
 #include <initializer_list>
 #include <utility>
 
+#include "vmm/base/http_target.h"
+
 namespace hum {
 namespace {
 
@@ -39,16 +41,6 @@ std::string_view reason_of(Status status) {
 
 constexpr std::string_view plain_text = "text/plain";
 constexpr std::string_view json_text = "application/json";
-
-// Of the absolute form (RFC 9112, 3.2.2) what is behind the authority. Empty: there is none.
-std::string_view path_of(std::string_view target) {
-  constexpr std::string_view scheme = "http://";
-  if (target.starts_with(scheme)) {
-    target.remove_prefix(scheme.size());
-    target.remove_prefix(std::min(target.find('/'), target.size()));
-  }
-  return target.starts_with('/') ? target : std::string_view();
-}
 
 bool is_token_path(std::string_view path) {
   std::string once;
@@ -119,7 +111,7 @@ MetadataService::Response MetadataService::respond(const HttpRequest& request) c
   if (request.method != "GET" && request.method != "PUT")
     return {Status::method_not_allowed, "GET and PUT are the methods here.", plain_text,
             "Allow: GET, PUT\r\n"};
-  const std::string_view path = path_of(request.target);
+  const std::string_view path = path_in_target(request.target);
   if (path.empty()) return {Status::bad_request, "The request's target has no path."};
   return request.method == "GET" ? get(request, path) : put(request, path);
 }

@@ -78,6 +78,13 @@ std::string shown_path(std::string_view path) {
   return text;
 }
 
+// The words of a path: slashes in front count as one, and one at the end as none, for clients put one there.
+std::string_view words_of(std::string_view path) {
+  path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+  if (path.ends_with('/')) path.remove_suffix(1);
+  return path;
+}
+
 Refused unknown_path(const ApiRequest& request) {
   return Refused("Invalid request method and/or path: " + request.method + " " + shown_path(request.path) +
                  ".");
@@ -258,7 +265,7 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   if (!request.path.starts_with('/')) throw unknown_path(request);
   // Until the process is gone, too.
   if (vm.record() != nullptr && request.method != "GET") throw Refused("The microVM has ended.");
-  const std::string_view path = std::string_view(request.path).substr(1);
+  const std::string_view path = words_of(request.path);
   constexpr std::array readable = {"",
                                    "version",
                                    "vm/config",
@@ -305,7 +312,7 @@ ApiAnswer answer(Microvm& vm, const ApiRequest& request) {
     result = {bad_request, fault_body(error.what())};
   }
   if (request.path.starts_with('/'))
-    vm.requests().add(request.method, std::string_view(request.path).substr(1), result.status >= bad_request);
+    vm.requests().add(request.method, words_of(request.path), result.status >= bad_request);
   if (result.deprecated) vm.requests().add_deprecated();
   return result;
 }

@@ -135,6 +135,8 @@ json parse_json(std::string_view text) {
     return parsed;
   } catch (const json::parse_error& error) {
     throw ConfigError("body", "", "no JSON, at byte " + std::to_string(error.byte));
+  } catch (const json::out_of_range&) {
+    throw ConfigError("body", "", "a number is too large for any field");
   }
 }
 

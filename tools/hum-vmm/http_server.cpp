@@ -34,6 +34,7 @@
 #include "vmm/base/errors.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/http_target.h"
 #include "vmm/base/unix_address.h"
 
 namespace hum {
@@ -100,7 +101,9 @@ http::response<http::empty_body> head_of(const ApiAnswer& answer) {
 }
 
 ApiRequest request_of(http::request<http::string_body>& request) {
-  const std::string_view target = request.target();
+  const std::string_view given = request.target();
+  const std::string_view path = path_in_target(given);
+  const std::string_view target = path.empty() ? given : path;
   const std::size_t mark = std::min(target.find('?'), target.size());
   const bool upgrades = http::token_list(request[http::field::connection]).exists("upgrade");
   return {.method = std::string(request.method_string()),
@@ -313,7 +316,12 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
     }
     const unsigned version = parser.is_header_done() ? parser.get().version() : 11;
     auto response = response_of(*answer, version, goes_on);
-    co_await http::async_write(socket, response, redirected);
+    http::response_serializer<http::string_body> serializer(response);
+    // What follows the head of an answer to HEAD would be taken for the next answer (RFC 9110, 9.3.2).
+    if (parser.get().method() == http::verb::head)
+      co_await http::async_write_header(socket, serializer, redirected);
+    else
+      co_await http::async_write(socket, serializer, redirected);
     if (error) co_return;
   }
 }

@@ -97,6 +97,24 @@ TEST_CASE("a query is no part of the path, and some headers are handed on") {
   CHECK(seen.upgrade.empty());
 }
 
+TEST_CASE("a path is found behind a scheme and a host, too") {
+  const World world;
+  ApiClient client = world.client();
+  CHECK(client.call("GET", "http://localhost/version")->body == "GET /version ");
+  CHECK(client.call("GET", "http://localhost/version?x=http://y/z")->body == "GET /version ");
+  for (const char* const other : {"http://localhost", "https://localhost/version", "version", "*"})
+    CHECK(client.call("GET", other)->body == std::string("GET ") + other + " ");
+}
+
+TEST_CASE("an answer to HEAD is its head, and the next one follows") {
+  const World world;
+  ApiClient client = world.client();
+  client.send("HEAD", "/some/path", "");
+  CHECK(client.stream_until("\r\n\r\n").find("Content-Length: 16\r\n") != std::string::npos);
+  client.send("GET", "/next", "");
+  CHECK(client.stream_until("\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
 TEST_CASE("requests that were sent at once are answered in their order") {
   const World world;
   ApiClient client = world.client();

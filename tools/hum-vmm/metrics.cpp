@@ -101,11 +101,18 @@ json balloon_metrics(const DeviceReport& report) {
 
 void add(json& sum, const json& more) {
   for (const auto& [name, value] : more.items()) {
+    json& part = sum[name];
     if (value.is_object())
-      add(sum[name], value);
+      add(part, value);
     else
-      sum[name] = sum.value(name, std::uint64_t{0}) + value.get<std::uint64_t>();
+      part = (part.is_null() ? 0 : part.get<std::uint64_t>()) + value.get<std::uint64_t>();
   }
+}
+
+std::uint64_t interrupts_of(const DeviceReport& report) {
+  std::uint64_t sum = 0;
+  for (const DeviceReport::Queue& each : report.queues) sum += each.interrupts;
+  return sum;
 }
 
 struct Kind {
@@ -119,6 +126,13 @@ constexpr Kind kinds[] = {
     {"vsock", "vsock", vsock_metrics},       {"rng", "entropy", entropy_metrics},
     {"balloon", "balloon", balloon_metrics},
 };
+
+// Null: one that is told nothing of.
+const Kind* kind_of(const DeviceReport& report) {
+  const auto* const kind = std::find_if(std::begin(kinds), std::end(kinds),
+                                        [&](const Kind& each) { return each.kind == report.name; });
+  return kind == std::end(kinds) ? nullptr : kind;
+}
 
 json window(const EndRecord& record, const std::string& name) {
   const auto found = record.windows.find(name);
@@ -157,10 +171,9 @@ json metrics_totals(const MetricsSources& sources) {
   std::uint64_t interrupts = 0;
   for (const Kind& kind : kinds) totals[kind.name] = kind.metrics({});
   for (const DeviceReport& report : record.devices) {
-    for (const DeviceReport::Queue& each : report.queues) interrupts += each.interrupts;
-    const auto* const kind = std::find_if(std::begin(kinds), std::end(kinds),
-                                          [&](const Kind& each) { return each.kind == report.name; });
-    if (kind == std::end(kinds)) continue;
+    interrupts += interrupts_of(report);
+    const Kind* const kind = kind_of(report);
+    if (kind == nullptr) continue;
     const json metrics = kind->metrics(report);
     add(totals[kind->name], metrics);
     if (const auto name = sources.names.find(report.own_name); name != sources.names.end())
@@ -185,13 +198,23 @@ json metrics_totals(const MetricsSources& sources) {
 }
 
 MetricsFile::MetricsFile(const std::string& path, const json& extra)
-    : file_(path), extra_(std::make_unique<json>(extra)), told_(std::make_unique<json>(json::object())) {}
+    : file_(path),
+      extra_(std::make_unique<json>(extra)),
+      gone_(std::make_unique<json>(json::object())),
+      told_(std::make_unique<json>(json::object())) {}
 
 MetricsFile::~MetricsFile() = default;
+
+void MetricsFile::remove(const DeviceReport& report, const std::string& name) {
+  add(*gone_, {{"interrupts", {{"triggers", interrupts_of(report)}}}});
+  if (const Kind* const kind = kind_of(report)) add(*gone_, {{kind->name, kind->metrics(report)}});
+  told_->erase(name);
+}
 
 void MetricsFile::write(const MetricsSources& sources) {
   using namespace std::chrono;
   json totals = metrics_totals(sources);
+  add(totals, *gone_);
   totals["logger"]["missed_metrics_count"] = file_.lost();
   json line = difference(totals, *told_);
   line.update(*extra_);

@@ -48,10 +48,14 @@ class MetricsFile {
   ~MetricsFile();
 
   void write(const MetricsSources& sources);
+  // A device is gone with this report, the dialect's name of it as in the sources. What it has counted stays
+  // in the sums of its kind, and one that comes in its place begins anew.
+  void remove(const virtio::DeviceReport& report, const std::string& name);
 
  private:
   LineFile file_;
   std::unique_ptr<nlohmann::json> extra_;
+  std::unique_ptr<nlohmann::json> gone_;  // what devices have counted that are gone
   std::unique_ptr<nlohmann::json> told_;  // the totals of the line before
 };
 

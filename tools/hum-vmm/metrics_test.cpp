@@ -163,6 +163,38 @@ TEST_CASE("each line tells what came since the line before, and the latest times
   CHECK(lines[2]["latencies_us"] == json{{"vmm_pause_vm", 33}});
 }
 
+TEST_CASE("what a device has counted that is gone stays told, and one of its name begins anew") {
+  const testing::TemporaryFolder folder;
+  const RequestCounts requests;
+  MetricsSources sources = sources_of(requests);
+  MetricsFile file(folder / "metrics", json::object());
+  sources.record.devices = {disk("disk0", 100), disk("disk1", 50)};
+  sources.names = {{"disk0", "block_a"}, {"disk1", "block_b"}};
+  file.write(sources);
+  file.remove(disk("disk0", 130), "block_a");
+  sources.record.devices = {disk("disk1", 60)};
+  sources.names = {{"disk1", "block_b"}};
+  file.write(sources);
+  sources.record.devices = {disk("disk1", 60), disk("disk0", 7)};
+  sources.names = {{"disk0", "block_a"}, {"disk1", "block_b"}};
+  file.write(sources);
+  file.remove(disk("disk0", 9), "block_a");
+  sources.record.devices = {disk("disk1", 60), disk("disk0", 8)};
+  file.write(sources);
+  const std::vector<json> lines = lines_of(folder / "metrics");
+  REQUIRE(lines.size() == 4);
+  CHECK(lines[1]["block"]["read_bytes"] == 40);
+  CHECK(lines[1]["block_b"]["read_bytes"] == 10);
+  CHECK_FALSE(lines[1].contains("block_a"));
+  CHECK(lines[1]["interrupts"]["triggers"] == 0);
+  CHECK(lines[2]["block"]["read_bytes"] == 7);
+  CHECK(lines[2]["block_a"]["read_bytes"] == 7);
+  CHECK(lines[2]["interrupts"]["triggers"] == 3);
+  CHECK(lines[3]["block"]["read_bytes"] == 10);
+  CHECK(lines[3]["block_a"]["read_bytes"] == 8);
+  CHECK(lines[3]["interrupts"]["triggers"] == 3);
+}
+
 TEST_CASE("what a lost line would have told is in the next one") {
   const testing::TemporaryFolder folder;
   const std::string path = folder / "fifo";

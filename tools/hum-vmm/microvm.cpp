@@ -110,13 +110,21 @@ void Microvm::detach(const Section& section, const std::string& id) {
   const DeviceConfig device = known_device(section, id);
   if (config_.is_root(device.name))
     throw ConfigError(std::string(section.id_field), id, "is the root device, which stays");
-  if (vm_->detach(device.name)) config_.remove(device.name);
+  const std::vector<virtio::DeviceReport> reports = vm_->device_reports();
+  if (vm_->detach(device.name)) forget(device.name, reports);
+}
+
+void Microvm::forget(const std::string& device, const std::vector<virtio::DeviceReport>& reports) {
+  for (const virtio::DeviceReport& each : reports)
+    if (metrics_ && each.own_name == device) metrics_->remove(each, metrics_names()[device]);
+  config_.remove(device);
 }
 
 void Microvm::on_detached() {
+  const std::vector<virtio::DeviceReport> reports = vm_->device_reports();
   for (const std::string& name : vm_->take_detached()) {
     logger_.write(LogLevel::info, "the guest has let " + name + " go");
-    config_.remove(name);
+    forget(name, reports);
     events_.publish("device-gone", {{"device", name}});
   }
 }
@@ -283,22 +291,27 @@ void Microvm::press_ctrl_alt_del() {
                       "try again when it has started");
 }
 
-void Microvm::flush_metrics() {
-  if (!metrics_) return;
-  MetricsSources sources{.requests = requests_,
-                         .lost_log_lines = logger_.lost(),
-                         .record = report(),
-                         .console = console_traffic(),
-                         .startup = startup_,
-                         .pause_took = pause_took_,
-                         .resume_took = resume_took_};
+std::map<std::string, std::string> Microvm::metrics_names() const {
+  std::map<std::string, std::string> names;
   for (const auto& [section, prefix] :
        {std::pair(&sections::drives, "block_"), {&sections::network_interfaces, "net_"}})
     for (const json& each : config_.get(*section)) {
       const auto id = each[std::string(section->id_field)].get<std::string>();
-      sources.names[config_.device(*section, id)->name] = prefix + id;
+      names[config_.device(*section, id)->name] = prefix + id;
     }
-  metrics_->write(sources);
+  return names;
+}
+
+void Microvm::flush_metrics() {
+  if (!metrics_) return;
+  metrics_->write({.requests = requests_,
+                   .lost_log_lines = logger_.lost(),
+                   .record = report(),
+                   .console = console_traffic(),
+                   .names = metrics_names(),
+                   .startup = startup_,
+                   .pause_took = pause_took_,
+                   .resume_took = resume_took_});
 }
 
 void Microvm::end_streams() {

@@ -4,11 +4,13 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "devices/mmds/metadata_service.h"
 #include "devices/mmds/metadata_store.h"
@@ -103,6 +105,10 @@ class Microvm {
   std::shared_ptr<ApiStream> open_console(bool writes) { return console_->open(writes); }
 
  private:
+  // Of the devices' names those in the metrics: "block_rootfs" of "drives/rootfs".
+  std::map<std::string, std::string> metrics_names() const;
+  // A device is gone, which reported this before.
+  void forget(const std::string& device, const std::vector<virtio::DeviceReport>& reports);
   DeviceConfig known_device(const Section& section, const std::string& id) const;
   void open_standard_console(Vm& vm);
   void publish_state();

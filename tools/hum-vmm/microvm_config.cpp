@@ -11,6 +11,7 @@
 
 #include "devices/mem/mem_device.h"
 #include "devices/mmds/mmds_backend.h"
+#include "devices/net/mac_address.h"
 #include "devices/registry.h"
 #include "tools/hum-vmm/cpu_config.h"
 #include "vmm/base/errors.h"
@@ -90,9 +91,14 @@ json with_memory_sizes(const json& checked) {
   sizes.update(checked);
   check_options(sections::memory_hotplug, sizes);
   const auto bytes = [&](const char* name) { return sizes[name].get<std::uint64_t>() << 20; };
-  MemDevice::check_layout("hotplug/memory", {.total = bytes("total_size_mib"),
-                                             .slot_size = bytes("slot_size_mib"),
-                                             .block_size = bytes("block_size_mib")});
+  const Section& section = sections::memory_hotplug;
+  try {
+    MemDevice::check_layout("mem", {.total = bytes("total_size_mib"),
+                                    .slot_size = bytes("slot_size_mib"),
+                                    .block_size = bytes("block_size_mib")});
+  } catch (const ConfigError& error) {
+    throw in_fields(section.path, section.fields, error);
+  }
   return sizes;
 }
 
@@ -121,6 +127,12 @@ MicrovmConfig::MicrovmConfig(Transport transport)
 
 MicrovmConfig::~MicrovmConfig() = default;
 
+json MicrovmConfig::all() const {
+  json document = *document_;
+  document.erase(std::string(sections::serial.name));
+  return document;
+}
+
 const json& MicrovmConfig::get(const Section& section) const {
   return (*document_)[std::string(section.name)];
 }
@@ -142,6 +154,12 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     if (&section == &sections::cpu_config) cpu_template_of(checked);
     if (&section == &sections::memory_hotplug) {
       kept = with_memory_sizes(checked);
+      return;
+    }
+    // Of the log stays what is not named, but for the level.
+    if (&section == &sections::logger && !kept.is_null()) {
+      kept.erase("level");
+      kept.update(checked);
       return;
     }
     kept = checked;
@@ -193,6 +211,10 @@ void MicrovmConfig::patch(const Section& section, const json& checked) {
       flag_of(next, "smt") && count > 1 && count % 2 != 0)
     throw ConfigError("machine-config.vcpu_count", std::to_string(count), "with smt it is 1 or even",
                       "give such a number, or smt false");
+  if (const auto memory = next["mem_size_mib"].get<std::uint64_t>();
+      next["huge_pages"] == "2M" && memory % 2 != 0)
+    throw ConfigError("machine-config.mem_size_mib", std::to_string(memory), "with pages of 2M it is even",
+                      "give such a number, or huge_pages None");
   (*document_)[std::string(section.name)] = std::move(next);
 }
 
@@ -239,9 +261,12 @@ void MicrovmConfig::check_root(const Section& section, std::string_view field, c
 
 void MicrovmConfig::check_network(const json& interface) const {
   if (!interface.contains("guest_mac")) return;
+  const auto address_of = [](const json& of) {
+    return parse_mac_address("network-interfaces.guest_mac", text_of(of, "guest_mac"));
+  };
+  const MacAddress own = address_of(interface);
   for (const json& each : get(sections::network_interfaces))
-    if (each["iface_id"] != interface["iface_id"] && each.contains("guest_mac") &&
-        each["guest_mac"] == interface["guest_mac"])
+    if (each["iface_id"] != interface["iface_id"] && each.contains("guest_mac") && address_of(each) == own)
       throw ConfigError("network-interfaces.guest_mac", text_of(interface, "guest_mac"),
                         "interface '" + text_of(each, "iface_id") + "' has it", "give each its own");
 }

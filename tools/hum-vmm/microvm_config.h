@@ -28,8 +28,8 @@ class MicrovmConfig {
   // What was changed of a VM that runs, so that it is read back.
   void note_change(const Section& section, const nlohmann::json& checked);
 
-  // In the form of the config file, every section.
-  const nlohmann::json& all() const { return *document_; }
+  // In the form of the config file, every section that such a file may have.
+  nlohmann::json all() const;
   const nlohmann::json& get(const Section& section) const;
 
   // Throws ConfigError: there is no kernel.

@@ -87,6 +87,16 @@ TEST_CASE("a machine is one CPU and 128 MiB until it is said otherwise, and each
   CHECK_THROWS_AS(world.config.patch(sections::machine_config, json::object()), ConfigError);
 }
 
+TEST_CASE("of the log stays what is not named, but for the level, and the serial port is in no config file") {
+  World world;
+  world.put(sections::logger, {{"log_path", "/log"}, {"level", "Debug"}, {"show_level", true}});
+  world.put(sections::logger, {{"show_level", false}});
+  CHECK(world.config.all()["logger"] == json{{"log_path", "/log"}, {"show_level", false}});
+  world.put(sections::serial, {{"serial_out_path", "/serial"}});
+  CHECK_FALSE(world.config.all().contains("serial"));
+  CHECK(world.config.get(sections::serial)["serial_out_path"] == "/serial");
+}
+
 TEST_CASE("what a machine cannot have is refused by name") {
   World world;
   const json base = {{"vcpu_count", 2}, {"mem_size_mib", 64}};
@@ -96,6 +106,9 @@ TEST_CASE("what a machine cannot have is refused by name") {
   CHECK(
       has(world.error_of(sections::machine_config, {{"vcpu_count", 3}, {"mem_size_mib", 64}, {"smt", true}}),
           "machine-config.vcpu_count"));
+  CHECK(has(world.error_of(sections::machine_config,
+                           {{"vcpu_count", 1}, {"mem_size_mib", 65}, {"huge_pages", "2M"}}),
+            "machine-config.mem_size_mib"));
   for (const int count : {1, 4})
     CHECK(world.error_of(sections::machine_config,
                          {{"vcpu_count", count}, {"mem_size_mib", 64}, {"smt", true}}) == "");
@@ -260,13 +273,13 @@ TEST_CASE("memory that can be plugged is in pieces of 128 and 2 MiB unless it is
         json{{"total_size_mib", 1024}, {"slot_size_mib", 128}, {"block_size_mib", 2}});
   CHECK(world.config.device(sections::memory_hotplug)->name == "memory-hotplug");
   for (const auto& [body, name] :
-       {std::pair(json{{"total_size_mib", 1000}}, "hotplug/memory.total"),
-        {json{{"total_size_mib", 1024}, {"block_size_mib", 3}}, "hotplug/memory.block-size"},
-        {json{{"total_size_mib", 1024}, {"slot_size_mib", 129}}, "hotplug/memory.slot-size"},
-        {json{{"total_size_mib", 1024}, {"block_size_mib", 256}}, "hotplug/memory.slot-size"},
+       {std::pair(json{{"total_size_mib", 1000}}, "hotplug/memory.total_size_mib"),
+        {json{{"total_size_mib", 1024}, {"block_size_mib", 3}}, "hotplug/memory.block_size_mib"},
+        {json{{"total_size_mib", 1024}, {"slot_size_mib", 129}}, "hotplug/memory.slot_size_mib"},
+        {json{{"total_size_mib", 1024}, {"block_size_mib", 256}}, "hotplug/memory.slot_size_mib"},
         {json{{"total_size_mib", 1024}, {"slot_size_mib", 64}}, "slot_size_mib"},
         {json{{"total_size_mib", 64}}, "total_size_mib"},
-        {json{{"total_size_mib", UINT32_MAX}}, "hotplug/memory.total"}})
+        {json{{"total_size_mib", UINT32_MAX}}, "hotplug/memory.total_size_mib"}})
     CHECK(has(world.error_of(sections::memory_hotplug, body), name));
   world.config.note_change(sections::memory_hotplug, {{"requested_size_mib", 5}});
   CHECK_FALSE(world.config.get(sections::memory_hotplug).contains("requested_size_mib"));
@@ -277,18 +290,18 @@ TEST_CASE("an interface is a tap with its limits; two have not the same address"
   world.put_kernel();
   world.put(
       sections::network_interfaces,
-      world.network("eth0", {{"guest_mac", "06:00:00:00:00:01"},
+      world.network("eth0", {{"guest_mac", "06:00:00:00:00:0A"},
                              {"mtu", 1400},
                              {"rx_rate_limiter", {{"ops", {{"size", 5}, {"refill_time", 10}}}}},
                              {"tx_rate_limiter", {{"bandwidth", {{"size", 7}, {"refill_time", 20}}}}}}));
   CHECK(world.devices() ==
         std::vector<std::string>{
-            "net tap=tap-eth0,mac=06:00:00:00:00:01,mtu=1400,rx-ops=5/10,tx-bandwidth=7/20"});
-  CHECK(has(world.error_of(sections::network_interfaces,
-                           world.network("eth1", {{"guest_mac", "06:00:00:00:00:01"}})),
-            "eth0"));
+            "net tap=tap-eth0,mac=06:00:00:00:00:0A,mtu=1400,rx-ops=5/10,tx-bandwidth=7/20"});
+  for (const char* const same : {"06:00:00:00:00:0a", "06-00-00-00-00-0A"})
+    CHECK(has(world.error_of(sections::network_interfaces, world.network("eth1", {{"guest_mac", same}})),
+              "eth0"));
   CHECK(world.error_of(sections::network_interfaces,
-                       world.network("eth0", {{"guest_mac", "06:00:00:00:00:01"}})) == "");
+                       world.network("eth0", {{"guest_mac", "06:00:00:00:00:0a"}})) == "");
   CHECK(has(world.error_of(sections::network_interfaces, world.network("eth1", {{"mtu", 67}})), "mtu"));
 }
 

@@ -12,8 +12,11 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <list>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
+#include <thread>
 
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/testing.h"
@@ -235,6 +238,16 @@ TEST_CASE("no GET takes a body") {
     CHECK(fault_of(client, "GET", path, "{}") == "GET request cannot have a body.");
 }
 
+TEST_CASE("slashes in front of a path count as one, and one at its end as none") {
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  for (const char* const path : {"//", "//version", "/version/", "///vm/config/", "/machine-config/"})
+    CHECK(client.call("GET", path)->status == 200);
+  CHECK(status_of(client, "PUT", "//machine-config/", {{"vcpu_count", 1}, {"mem_size_mib", 32}}) == 204);
+  for (const char* const path : {"/version//", "/vm//config", "/drives/"})
+    CHECK(fault_of(client, "GET", path, "").find("Invalid request method and/or path") == 0);
+}
+
 TEST_CASE("a start that fails leaves a process that can be told better") {
   if (no_kvm()) return;
   VmmProcess process(HUM_VMM_PROGRAM);
@@ -292,6 +305,8 @@ TEST_CASE("drives come and go while the VM runs on PCI") {
   };
   const auto drives = [&] { return json::parse(client.call("GET", "/vm/config")->body)["drives"]; };
   CHECK(fault_of(client, "DELETE", "/drives/none", "").find("before starting") != std::string::npos);
+  const std::string metrics = process.folder() / "metrics";
+  REQUIRE(status_of(client, "PUT", "/metrics", {{"metrics_path", metrics}}) == 204);
   ApiClient events = process.client();
   events.send("GET /hum/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n");
   REQUIRE(events.answer());
@@ -313,12 +328,22 @@ TEST_CASE("drives come and go while the VM runs on PCI") {
   CHECK(fault_of(client, "PUT", "/drives/a", drive("a").dump()).find("is taken") != std::string::npos);
   CHECK(drives().size() == 1);
   REQUIRE(process.says("used"));
+  REQUIRE(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
   CHECK(client.call("DELETE", "/drives/a")->status == 204);
   CHECK(events.stream_until("\"drives/a\"").find("event: device-gone\n") != std::string::npos);
   CHECK(drives().empty());
   REQUIRE(process.says("gone"));
+  REQUIRE(status_of(client, "PUT", "/actions", {{"action_type", "FlushMetrics"}}) == 204);
   CHECK(status_of(client, "PUT", "/drives/b", drive("b")) == 204);
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
+  std::istringstream lines(content_of(metrics));
+  const auto next_count = [&] {
+    std::string line;
+    std::getline(lines, line);
+    return json::parse(line)["block"]["queue_event_count"].get<std::uint64_t>();
+  };
+  CHECK(next_count() > 0);
+  CHECK(next_count() == 0);  // of the one that is gone
 }
 
 TEST_CASE("drives neither come nor go while the VM runs over MMIO") {
@@ -478,6 +503,58 @@ TEST_CASE("a config file starts the VM, with and without an API") {
   CHECK(content_of(folder / "log").find(":INFO] the VM has ended: debug-exit") != std::string::npos);
   const json metrics = json::parse(content_of(folder / "metrics"));
   CHECK(metrics["utc_timestamp_ms"].get<std::uint64_t>() > 0);
+}
+
+TEST_CASE("threads that give much memory back do so within their system calls") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  REQUIRE(status_of(client, "PUT", "/serial", {{"serial_out_path", "/dev/null"}}) == 204);
+  start(client, "endless_print", "");
+  for (int round = 0; round < 8; ++round) {
+    std::list<ApiClient> readers;  // who read nothing, so that much is kept for them
+    for (int i = 0; i < 8; ++i)
+      readers.emplace_back(process.client())
+          .send(
+              "GET /hum/v1/console?readonly=on HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: "
+              "hum-console\r\n\r\n");
+    std::this_thread::sleep_for(std::chrono::milliseconds(700));
+  }
+  const auto answer = client.call("GET", "/");
+  REQUIRE(answer);
+  CHECK(json::parse(answer->body)["state"] == "Running");
+}
+
+TEST_CASE("what GET /vm/config tells is a config file that starts the same VM") {
+  if (no_kvm()) return;
+  const testing::TemporaryFolder folder;
+  for (const char* const name : {"disk", "memory"}) std::ofstream(folder / name) << "some bytes";
+  json config;
+  {
+    VmmProcess process(HUM_VMM_PROGRAM);
+    ApiClient client = process.client();
+    for (const auto& [path, body] : std::vector<std::pair<std::string, json>>{
+             {"/logger", {{"log_path", folder / "log"}, {"level", "Debug"}}},
+             {"/logger", {{"level", "Info"}, {"show_level", true}}},
+             {"/metrics", {{"metrics_path", folder / "metrics"}}},
+             {"/serial", {{"serial_out_path", folder / "serial"}}},
+             {"/entropy", json::object()},
+             {"/balloon", {{"amount_mib", 1}, {"deflate_on_oom", true}}},
+             {"/hotplug/memory", {{"total_size_mib", 256}}},
+             {"/pmem/p", {{"id", "p"}, {"path_on_host", folder / "memory"}}},
+             {"/mmds/config", {{"network_interfaces", json::array()}, {"version", "V2"}}},
+             {"/vsock", {{"guest_cid", 3}, {"uds_path", folder / "vsock"}}},
+             {"/cpu-config", {{"kvm_capabilities", {"!56"}}}},
+             {"/drives/d", {{"drive_id", "d"}, {"path_on_host", folder / "disk"}, {"is_root_device", true}}},
+             {"/machine-config", {{"vcpu_count", 2}, {"mem_size_mib", 64}}},
+             {"/boot-source", boot_source("exit_code", "exit=9")}})
+      CHECK(status_of(client, "PUT", path, body) == 204);
+    config = json::parse(client.call("GET", "/vm/config")->body);
+  }
+  std::ofstream(folder / "config.json") << config;
+  VmmProcess process(HUM_VMM_PROGRAM, {"--no-api", "--config-file", folder / "config.json"});
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 9});
+  CHECK(content_of(folder / "log").find(":INFO] the VM has ended") != std::string::npos);
 }
 
 TEST_CASE("metadata is put, changed and read at any time, within its limit") {
