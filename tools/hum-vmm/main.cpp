@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <malloc.h>
+
 #include <cstdio>
 #include <exception>
 #include <optional>
@@ -11,6 +13,7 @@
 int main(int argc, char** argv) {
   hum::open_standard_streams();
   hum::raise_open_file_limit();
+  ::mallopt(M_ARENA_MAX, 1);  // docs/decisions.md, "The threads of a VM's process share one heap"
   std::optional<hum::VmmArguments> arguments;
   try {
     arguments = hum::parse_arguments({argv + 1, argv + argc});

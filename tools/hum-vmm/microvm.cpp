@@ -41,8 +41,8 @@ Microvm::Microvm(Settings settings, EventLoop& loop, Logger& logger, std::functi
 Microvm::~Microvm() {
   for (const int fd : {metrics_timer_.fd(), retry_timer_.fd(), errors_timer_.fd()}) loop_.unwatch(fd);
   if (vm_)
-    for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd()}) loop_.unwatch(fd);
-  if (input_thread_) input_thread_->call([this] { input_.reset(); });
+    for (const int fd : {vm_->end_fd(), vm_->pause_wanted_fd(), vm_->device_errors_fd(), vm_->detached_fd()})
+      loop_.unwatch(fd);
 }
 
 void Microvm::put(const Section& section, const json& checked) {
@@ -154,11 +154,7 @@ void Microvm::open_standard_console(Vm& vm) {
   // A terminal is the foreground's.
   if (serial_file_ || (typed && ::tcgetpgrp(STDIN_FILENO) != ::getpgrp())) return;
   if (typed) terminal_.emplace(STDIN_FILENO);
-  input_thread_.emplace("hum-input");
-  input_thread_->call([&] {
-    input_.emplace(input_thread_->loop(), vm.console(), STDIN_FILENO, typed,
-                   [&vm] { vm.end(EndCause::killed, "Ctrl-A x"); });
-  });
+  input_.emplace(loop_, vm.console(), typed, [&vm] { vm.end(EndCause::killed, "Ctrl-A x"); });
 }
 
 void Microvm::start() {
@@ -186,8 +182,7 @@ void Microvm::start() {
     open_standard_console(*vm_);
     vm_->start();
   } catch (const std::exception&) {
-    if (input_thread_) input_thread_->call([this] { input_.reset(); });
-    input_thread_.reset();
+    input_.reset();
     output_.reset();
     terminal_.reset();
     vm_.reset();

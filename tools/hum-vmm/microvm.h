@@ -143,8 +143,7 @@ class Microvm {
   Fd serial_file_;
   std::optional<RawTerminal> terminal_;
   std::optional<ConsoleOutput> output_;
-  std::optional<IoThread> input_thread_;  // the guest may make the console wait, never the loop
-  std::optional<ConsoleInput> input_;
+  std::optional<StandardInput> input_;
 };
 
 }  // namespace hum

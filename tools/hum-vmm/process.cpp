@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum-vmm/process.h"
 
-#include <malloc.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -98,8 +97,6 @@ class Confinement {
       logger.write(LogLevel::warning, std::string("system calls are not restricted: ") + why);
       return;
     }
-    // With a heap of its own, a thread that gives memory back has glibc read a file (vm.overcommit_memory).
-    ::mallopt(M_ARENA_MAX, 1);
     filters_.emplace(logger.descriptor());
     hook_new_threads(&hook_);
     filters_->apply(ThreadKind::owner);

@@ -227,11 +227,6 @@ std::vector<sock_filter> seccomp_program(ThreadKind thread) {
   for (const unsigned long request : kvm_run_requests()) allow({SCMP_SYS(ioctl), devices, 1, request});
   allow({SCMP_SYS(tgkill), all, 0, seccomp_own_pid});
   check(::seccomp_rule_add(context.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0));
-  // When much is freed, the C library reads how the host overcommits memory, and goes on without.
-  if (kind != owner) {
-    const scmp_arg_cmp flags{.arg = 2, .op = SCMP_CMP_EQ, .datum_a = O_RDONLY | O_CLOEXEC, .datum_b = 0};
-    check(::seccomp_rule_add_array(context.get(), SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 1, &flags));
-  }
   check(::seccomp_syscall_priority(context.get(), SCMP_SYS(ioctl), UINT8_MAX));  // KVM_RUN
 
   const Fd file(::memfd_create("seccomp", MFD_CLOEXEC));

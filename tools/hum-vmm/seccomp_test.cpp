@@ -190,23 +190,6 @@ TEST_CASE("threads are made and signalled, but not in other processes") {
   }
 }
 
-// The C library reads /proc/sys/vm/overcommit_memory then, once, where a thread has an arena of its own.
-TEST_CASE("a thread of any kind frees much memory at once") {
-  if (no_filters()) return;
-  const auto kind = GENERATE(Kind::owner, Kind::api, Kind::vcpu, Kind::io);
-  CHECK(is_allowed(kind, [] {
-    constexpr std::size_t pieces = 256;
-    std::vector<std::vector<char>> held;
-    for (std::size_t i = 0; i < pieces; ++i) held.emplace_back(16384);
-  }));
-  if (kind == Kind::owner) return;
-  const Result result = result_of(kind, [] {
-    const long file = ::syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDONLY | O_CLOEXEC);
-    ::_exit(file == -1 && errno == EACCES ? 1 : 2);
-  });
-  CHECK(result.exit_code == 1);
-}
-
 TEST_CASE("no descriptor sends signals to other processes, and no limits of others are set") {
   if (no_filters()) return;
   for (const Kind kind : {Kind::owner, Kind::api, Kind::vcpu, Kind::io}) {

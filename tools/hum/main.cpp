@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -77,6 +79,7 @@ int dispatch(std::vector<std::string> arguments) {
 int main(int argc, char** argv) {
   hum::open_standard_streams();
   hum::raise_open_file_limit();
+  ::mallopt(M_ARENA_MAX, 1);  // docs/decisions.md, "The threads of a VM's process share one heap"
   try {
     return dispatch({argv + 1, argv + argc});
   } catch (const std::exception& error) {

@@ -60,11 +60,7 @@ void Session::open_console() {
     output_.emplace(vm_.console(), console_file_.get(), vm_.end_fd());
   } else if (options_.console == SessionOptions::Console::stdio) {
     output_.emplace(vm_.console(), STDOUT_FILENO, vm_.end_fd());
-    input_thread_.emplace("hum-input");
-    input_thread_->call([&] {
-      input_.emplace(input_thread_->loop(), vm_.console(), STDIN_FILENO, typed,
-                     [this] { end_now(EndCause::killed, "Ctrl-A x"); });
-    });
+    input_.emplace(loop_, vm_.console(), typed, [this] { end_now(EndCause::killed, "Ctrl-A x"); });
   }
 }
 
@@ -202,7 +198,7 @@ int Session::run() {
   vm_.start();
   loop_.run();
   const EndRecord& record = vm_.wait();
-  if (input_thread_) input_thread_->call([this] { input_.reset(); });
+  input_.reset();
   output_.reset();
   terminal_.reset();
   // A guest that obeyed the power button has ended well: its own end counts.

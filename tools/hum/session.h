@@ -70,8 +70,7 @@ class Session {
   Fd console_file_;
   std::optional<RawTerminal> terminal_;
   std::optional<ConsoleOutput> output_;
-  std::optional<IoThread> input_thread_;  // its own: the guest may make the console wait, never the signals
-  std::optional<ConsoleInput> input_;
+  std::optional<StandardInput> input_;
   enum class Command : std::uint8_t { none, runs, ended };
   Command command_ = Command::none;  // what is known of it
   std::string heard_;                // from it: the beginning of a line

@@ -2,6 +2,8 @@
 #include "tools/hum/stdio_console.h"
 
 #include <poll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,6 +29,11 @@ constexpr std::string_view help_text =
 constexpr long retry_nanoseconds = 5'000'000;
 constexpr std::size_t piece_size = 512;  // the hub takes a piece whole or not
 constexpr std::size_t most_waiting = 64 * 1024;
+
+bool is_null_device(int fd) {
+  struct ::stat status{};
+  return ::fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
 
 }  // namespace
 
@@ -148,6 +155,34 @@ void ConsoleInput::call_soon(long nanoseconds, std::function<void()> work) {
     loop_.unwatch(retry_timer_.fd());
     work();
   });
+}
+
+StandardInput::StandardInput(EventLoop& loop, ConsoleHub& hub, bool escapes,
+                             const std::function<void()>& leave)
+    : loop_(loop) {
+  try {
+    loop_.watch(STDIN_FILENO, EventLoop::Interest::readable, [this, &hub, escapes, leave] {
+      loop_.unwatch(STDIN_FILENO);
+      begin(hub, escapes, leave);
+    });
+  } catch (const std::system_error& error) {
+    if (error.code().value() != EPERM) throw;
+    // Always ready. A file has something to say, /dev/null has not.
+    if (!is_null_device(STDIN_FILENO)) begin(hub, escapes, leave);
+  }
+}
+
+StandardInput::~StandardInput() {
+  if (thread_) {
+    thread_->call([this] { input_.reset(); });
+  } else {
+    loop_.unwatch(STDIN_FILENO);
+  }
+}
+
+void StandardInput::begin(ConsoleHub& hub, bool escapes, const std::function<void()>& leave) {
+  thread_.emplace("hum-input");
+  thread_->call([&] { input_.emplace(thread_->loop(), hub, STDIN_FILENO, escapes, leave); });
 }
 
 }  // namespace hum

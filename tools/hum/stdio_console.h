@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -71,6 +72,24 @@ class ConsoleInput {
   EscapeFilter filter_;
   std::vector<std::byte> waiting_;  // for room in the hub
   Timer retry_timer_;
+};
+
+// ConsoleInput for the standard input, on a thread of its own: the guest may make the console wait, and never
+// the loop. The thread begins when there is something to read: most VMs are never typed at.
+class StandardInput {
+ public:
+  // As of ConsoleInput. Made and destroyed on the thread of loop, which outlives the object.
+  StandardInput(EventLoop& loop, ConsoleHub& hub, bool escapes, const std::function<void()>& leave);
+  ~StandardInput();
+  StandardInput(const StandardInput&) = delete;
+  StandardInput& operator=(const StandardInput&) = delete;
+
+ private:
+  void begin(ConsoleHub& hub, bool escapes, const std::function<void()>& leave);
+
+  EventLoop& loop_;
+  std::optional<IoThread> thread_;
+  std::optional<ConsoleInput> input_;
 };
 
 }  // namespace hum
