@@ -37,10 +37,23 @@ constexpr const char* need_dpkg =
 constexpr std::string_view image_prefix = "linux-image-";
 constexpr std::string_view vmlinuz_prefix = "vmlinuz-";
 
-// In load order. What a kernel has built in is passed over: ext4 and its checksum are modules of some.
-constexpr std::array<std::string_view, 12> wanted_modules = {
-    "virtio_pci", "virtio_mmio",  "virtio_console", "virtio_blk",     "virtio_net",       "virtio_rng",
-    "button",     "pvpanic_mmio", "pvpanic_pci",    "crc32c_generic", "crc32c_cryptoapi", "ext4"};
+// In load order; those of rare devices only where there is one. What a kernel has built in is passed over:
+// ext4 and its checksum are modules of some.
+constexpr std::array<WantedModule, 15> wanted_modules = {{{"virtio_pci"},
+                                                          {"virtio_mmio"},
+                                                          {"virtio_console"},
+                                                          {"virtio_blk"},
+                                                          {"virtio_net"},
+                                                          {"virtio_rng"},
+                                                          {"button"},
+                                                          {"pvpanic_mmio"},
+                                                          {"pvpanic_pci"},
+                                                          {"crc32c_generic"},
+                                                          {"crc32c_cryptoapi"},
+                                                          {"ext4"},
+                                                          {"virtio_balloon", 5},
+                                                          {"vmw_vsock_virtio_transport", 19},
+                                                          {"virtio_mem", 24}}};
 
 // A kernel and its modules somewhere on this host.
 struct KernelTree {

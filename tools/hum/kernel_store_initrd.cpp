@@ -4,6 +4,7 @@
 #include <elf.h>
 
 #include <cstring>
+#include <set>
 
 #include "tools/hum/cpio.h"
 #include "tools/hum/guest/job.h"
@@ -51,10 +52,13 @@ std::vector<std::byte> make_initrd(const InitrdParts& parts) {
   }
 
   std::string order;
+  std::set<std::string> written;
   for (const KernelModule& module : parts.modules) {
     const std::string path = "hum/lib/" + module.name + ".ko";
-    archive.file(path, module.content);
-    order += "/" + path + "\n";
+    if (written.insert(path).second) archive.file(path, module.content);
+    order += "/" + path;
+    if (module.virtio_device != 0) order += " " + std::to_string(module.virtio_device);
+    order += "\n";
   }
   archive.file(relative(hum_modules_path), order);
   return archive.finish();

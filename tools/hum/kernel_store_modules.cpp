@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "tools/hum/kernel_store_files.h"
 #include "vmm/base/errors.h"
@@ -163,20 +164,21 @@ class Closure {
     }
   }
 
-  void add_if_present(const std::string& name) {
+  void add_if_present(const std::string& name, unsigned virtio_device) {
     const auto file = files_.find(name);
-    if (file == files_.end() || !seen_.insert(name).second) return;
-    KernelModule module{name, read_module(file->second)};
+    if (file == files_.end() || seen_.contains({name, 0}) || !seen_.insert({name, virtio_device}).second)
+      return;
+    KernelModule module{name, read_module(file->second), virtio_device};
     const ModuleInfo info = read_module_info(name, module.content);
-    for (const std::string& soft : info.before) add_if_present(soft);
+    for (const std::string& soft : info.before) add_if_present(soft, virtio_device);
     for (const std::string& needed : info.needs) {
       if (!files_.contains(needed) && !built_in_.contains(needed)) {
         throw broken(name, "needs the module '" + needed + "', which the kernel does not have");
       }
-      add_if_present(needed);
+      add_if_present(needed, virtio_device);
     }
     modules_.push_back(std::move(module));
-    for (const std::string& soft : info.after) add_if_present(soft);
+    for (const std::string& soft : info.after) add_if_present(soft, virtio_device);
   }
 
   std::vector<KernelModule> take() { return std::move(modules_); }
@@ -184,7 +186,7 @@ class Closure {
  private:
   std::map<std::string, fs::path> files_;
   std::set<std::string> built_in_;
-  std::set<std::string> seen_;
+  std::set<std::pair<std::string, unsigned>> seen_;  // with the device that it is for
   std::vector<KernelModule> modules_;
 };
 
@@ -208,9 +210,12 @@ ModuleInfo read_module_info(std::string_view name, std::span<const std::byte> mo
   return info;
 }
 
-std::vector<KernelModule> module_closure(const fs::path& folder, std::span<const std::string_view> wanted) {
+std::vector<KernelModule> module_closure(const fs::path& folder, std::span<const WantedModule> wanted) {
   Closure closure(folder);
-  for (const std::string_view name : wanted) closure.add_if_present(normal_name(name));
+  for (const WantedModule& each : wanted)
+    if (each.virtio_device == 0) closure.add_if_present(normal_name(each.name), 0);
+  for (const WantedModule& each : wanted)
+    if (each.virtio_device != 0) closure.add_if_present(normal_name(each.name), each.virtio_device);
   return closure.take();
 }
 

@@ -20,16 +20,25 @@ struct ModuleInfo {
 // Throws ConfigError if the bytes are no 64-bit ELF file with a .modinfo; `name` is for the message.
 ModuleInfo read_module_info(std::string_view name, std::span<const std::byte> module);
 
+// virtio_device: the type of the only devices that the module is good for (virtio 1.2, section 5); 0: it is
+// always wanted.
+struct WantedModule {
+  std::string_view name;
+  unsigned virtio_device = 0;
+};
+
 struct KernelModule {
   std::string name;
   std::vector<std::byte> content;  // uncompressed ELF
+  unsigned virtio_device = 0;      // as of the wanted module that needs it
 };
 
-// The wanted modules and all that they need, in an order that loads. folder is lib/modules/<release> with the
-// kernel's modules as they are packaged (.ko, .ko.xz, .ko.zst); no modules.dep is needed. Wanted modules and
-// soft dependencies that this kernel has built in or left out are passed over. Throws ConfigError if a module
-// needs one that is nowhere, HostError if a file cannot be read.
+// The wanted modules, those that are always wanted first, and all that they need, in an order that loads.
+// folder is lib/modules/<release> with the kernel's modules as they are packaged (.ko, .ko.xz, .ko.zst); no
+// modules.dep is needed. Wanted modules and soft dependencies that this kernel has built in or left out are
+// passed over. What two devices need stands there for each. Throws ConfigError if a module needs one that is
+// nowhere, HostError if a file cannot be read.
 std::vector<KernelModule> module_closure(const std::filesystem::path& folder,
-                                         std::span<const std::string_view> wanted);
+                                         std::span<const WantedModule> wanted);
 
 }  // namespace hum

@@ -57,9 +57,12 @@ class ModuleTree {
   fs::path root() const { return folder_.path(); }
   fs::path kernel() const { return root() / "kernel/drivers"; }
 
-  std::vector<std::string> closure(std::vector<std::string_view> wanted) const {
+  // Names, with the type of the device where they are good for that only.
+  std::vector<std::string> closure(const std::vector<WantedModule>& wanted) const {
     std::vector<std::string> names;
-    for (const KernelModule& module : module_closure(root(), wanted)) names.push_back(module.name);
+    for (const KernelModule& module : module_closure(root(), wanted))
+      names.push_back(module.name + (module.virtio_device != 0 ? " " + std::to_string(module.virtio_device)
+                                                               : std::string()));
     return names;
   }
 
@@ -96,7 +99,7 @@ TEST_CASE("what a module needs comes before it, each module once") {
   tree.add("virtio-rng.ko", "depends=virtio_ring,virtio");
   tree.add("virtio_blk.ko", "depends=virtio,virtio_ring");
   tree.add("other.ko", "depends=");
-  CHECK(tree.closure({"virtio_rng", "virtio-blk", "virtio"}) ==
+  CHECK(tree.closure({{"virtio_rng"}, {"virtio-blk"}, {"virtio"}}) ==
         Names{"virtio", "virtio_ring", "virtio_rng", "virtio_blk"});
 }
 
@@ -105,24 +108,24 @@ TEST_CASE("soft dependencies surround a module, if they are there") {
   tree.add("ext4.ko", "softdep=pre: crc32c absent post: tail");
   tree.add("crc32c.ko", "depends=");
   tree.add("tail.ko", "depends=");
-  CHECK(tree.closure({"ext4"}) == Names{"crc32c", "ext4", "tail"});
+  CHECK(tree.closure({{"ext4"}}) == Names{"crc32c", "ext4", "tail"});
 }
 
 TEST_CASE("modules that need each other softly end the walk") {
   const ModuleTree tree;
   tree.add("a.ko", "softdep=pre: b");
   tree.add("b.ko", "softdep=pre: a");
-  CHECK(tree.closure({"a"}) == Names{"b", "a"});
+  CHECK(tree.closure({{"a"}}) == Names{"b", "a"});
 }
 
 TEST_CASE(
     "wanted modules that a kernel lacks or has built in are passed over, needed ones must be somewhere") {
   const ModuleTree tree;
   tree.add("virtio_blk.ko", "depends=virtio");
-  CHECK(tree.closure({"button"}).empty());
-  CHECK_THROWS_AS(tree.closure({"virtio_blk"}), ConfigError);
+  CHECK(tree.closure({{"button"}}).empty());
+  CHECK_THROWS_AS(tree.closure({{"virtio_blk"}}), ConfigError);
   tree.build_in("kernel/drivers/virtio/virtio.ko\n");
-  CHECK(tree.closure({"virtio_blk", "virtio"}) == Names{"virtio_blk"});
+  CHECK(tree.closure({{"virtio_blk"}, {"virtio"}}) == Names{"virtio_blk"});
 }
 
 TEST_CASE("compressed modules are unpacked") {
@@ -132,11 +135,25 @@ TEST_CASE("compressed modules are unpacked") {
   tree.add("two.ko", info);
   run_successfully({"xz", tree.kernel() / "one.ko"});
   run_successfully({"zstd", "--rm", "-q", tree.kernel() / "two.ko"});
-  const std::vector<std::string_view> wanted = {"one", "two"};
+  const std::vector<WantedModule> wanted = {{"one"}, {"two"}};
   const std::vector<KernelModule> modules = module_closure(tree.root(), wanted);
   REQUIRE(modules.size() == 2);
   CHECK(modules[0].content == module_with(info));
   CHECK(modules[1].content == module_with(info));
+}
+
+TEST_CASE("what only a rare device needs is marked with its type, and comes behind what every VM needs") {
+  const ModuleTree tree;
+  tree.add("virtio.ko", "depends=");
+  tree.add("common.ko", "depends=");
+  tree.add("vsock.ko", "depends=common,virtio");
+  tree.add("balloon.ko", "depends=virtio,common");
+  tree.add("virtio_blk.ko", "depends=virtio");
+  CHECK(tree.closure({{"vsock", 19}, {"virtio_blk"}}) ==
+        Names{"virtio", "virtio_blk", "common 19", "vsock 19"});
+  CHECK(tree.closure({{"vsock", 19}, {"balloon", 5}}) ==
+        Names{"common 19", "virtio 19", "vsock 19", "virtio 5", "common 5", "balloon 5"});
+  CHECK(tree.closure({{"balloon", 5}, {"common"}}) == Names{"common", "virtio 5", "balloon 5"});
 }
 
 TEST_CASE("a compressed module that is cut off is refused") {
@@ -147,8 +164,8 @@ TEST_CASE("a compressed module that is cut off is refused") {
   for (const char* name : {"one.ko.xz", "two.ko.zst"}) {
     fs::resize_file(tree.kernel() / name, fs::file_size(tree.kernel() / name) / 2);
   }
-  CHECK_THROWS_AS(tree.closure({"one"}), ConfigError);
-  CHECK_THROWS_AS(tree.closure({"two"}), ConfigError);
+  CHECK_THROWS_AS(tree.closure({{"one"}}), ConfigError);
+  CHECK_THROWS_AS(tree.closure({{"two"}}), ConfigError);
 }
 
 }  // namespace hum

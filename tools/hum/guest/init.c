@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum/guest/init.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -112,6 +113,23 @@ static void mount_all(void) {
   for (size_t i = 0; i < sizeof links / sizeof links[0]; ++i) (void)!symlink(links[i][0], links[i][1]);
 }
 
+// Drivers of the bus have found its devices when their modules are loaded.
+static bool has_virtio_device(unsigned long type) {
+  DIR* devices = opendir("/sys/bus/virtio/devices");
+  struct dirent* entry = NULL;
+  bool found = false;
+  while (devices != NULL && !found && (entry = readdir(devices)) != NULL) {
+    char path[sizeof entry->d_name + 64];
+    snprintf(path, sizeof path, "/sys/bus/virtio/devices/%s/device", entry->d_name);
+    size_t size = 0;
+    char* text = read_file(path, &size);
+    found = text != NULL && strtoul(text, NULL, 16) == type;
+    free(text);
+  }
+  if (devices != NULL) closedir(devices);
+  return found;
+}
+
 // A kernel may have built in or left out what the list names: a module that does not load is told, not fatal.
 static void load_modules(void) {
   size_t size = 0;
@@ -120,6 +138,9 @@ static void load_modules(void) {
   char* path = NULL;
   while (rest != NULL && (path = strsep(&rest, "\n")) != NULL) {
     if (*path == '\0') continue;
+    char* type = path;
+    strsep(&type, " ");
+    if (type != NULL && !has_virtio_device(strtoul(type, NULL, 10))) continue;
     int module = open(path, O_RDONLY | O_CLOEXEC);
     if (module < 0 || (syscall(SYS_finit_module, module, "", 0) != 0 && errno != EEXIST)) {
       int reason = errno;

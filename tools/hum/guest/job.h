@@ -34,7 +34,8 @@
 
 static const char hum_job_path[] = "/hum/job";
 static const char hum_job_magic[] = "hum-job 1";
-static const char hum_modules_path[] = "/hum/modules";  // one path of a module a line, in load order
+static const char hum_modules_path[] =
+    "/hum/modules";  // in load order, a line each: path [virtio device type]
 
 static const char hum_port_stdin[] = "hum.stdin";
 static const char hum_port_stdout[] = "hum.stdout";
