@@ -337,8 +337,10 @@ void Microvm::on_end() {
   if (hotplug()) loop_.unwatch(vm_->detached_fd());
   record_ = &vm_->wait();
   publish_device_errors();
-  if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());
-  events_.publish("end", json::parse(record_->to_json()));
+  if (settings_.has_clients) {
+    if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());
+    events_.publish("end", json::parse(record_->to_json()));
+  }
   end_streams();
   flush_metrics();
   ended_();

@@ -40,6 +40,7 @@ class Microvm {
     Transport transport = Transport::mmio;
     std::size_t most_metadata_bytes = MetadataStore::default_limit;
     bool boot_timer = false;
+    bool has_clients = true;  // of events
   };
 
   // ended is called once, by the loop. Both references outlive the VM.

@@ -137,7 +137,8 @@ int run_vmm(const VmmArguments& arguments) {
     Microvm vm({.id = arguments.id,
                 .transport = arguments.pci ? Transport::pci : Transport::mmio,
                 .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes),
-                .boot_timer = arguments.boot_timer},
+                .boot_timer = arguments.boot_timer,
+                .has_clients = !arguments.no_api},
                loop, logger, [&loop] { loop.stop(); });
     ApiGate gate(loop, [&vm](const ApiRequest& request) {
       return is_own_path(request.path) ? answer_own(vm, request) : answer(vm, request);

@@ -31,6 +31,8 @@ std::uint64_t process_start_ticks() {
   return std::strtoull(fields.data(), nullptr, 10);
 }
 
+}  // namespace
+
 std::string utc_now() {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
@@ -43,8 +45,6 @@ std::string utc_now() {
                 now.tv_nsec / 1'000'000);
   return text.data();
 }
-
-}  // namespace
 
 std::string_view to_string(EndCause cause) {
   switch (cause) {
@@ -126,7 +126,7 @@ std::string EndRecord::to_json() const {
   json["guest_exit_code"] =
       guest_exit_code ? nlohmann::ordered_json(*guest_exit_code) : nlohmann::ordered_json();
   json["kernel"] = {{"path", kernel}, {"digest", kernel_digest}, {"protocol", boot_protocol}};
-  json["process"] = {{"pid", pid}, {"start_ticks", process_start}};
+  json["process"] = {{"pid", ::getpid()}, {"start_ticks", process_start_ticks()}};
   json["started"] = started;
   json["duration_seconds"] = duration_seconds;
   if (instruction_pointer)
@@ -182,12 +182,6 @@ void RecordFile::write(const EndRecord& record) const {
     ::unlink(temporary.c_str());
     throw HostError(error, "replace the record '" + path_ + "'");
   }
-}
-
-void stamp_process(EndRecord& record) {
-  record.pid = ::getpid();
-  record.process_start = process_start_ticks();
-  record.started = utc_now();
 }
 
 }  // namespace hum

@@ -40,10 +40,8 @@ struct EndRecord {
   std::string kernel;                            // path as given, or VmConfig::kernel_name
   std::string kernel_digest;                     // "sha256:..."
   std::string boot_protocol;
-  int pid = 0;
-  std::uint64_t process_start = 0;  // clock ticks since the host's boot (field 22 of /proc/PID/stat)
-  std::string started;              // UTC, ISO 8601
-  double duration_seconds = 0;      // from the first instruction to the end
+  std::string started;          // UTC, ISO 8601
+  double duration_seconds = 0;  // from the first instruction to the end
   std::uint32_t ended_vcpu = 0;
   std::optional<std::uint64_t> instruction_pointer;  // where a vCPU failed
   std::string symbol;                                // and its name there, where symbols are known
@@ -63,6 +61,8 @@ struct EndRecord {
   std::vector<virtio::DeviceReport> devices;
   std::vector<std::string> console;  // the last lines
 
+  // With this process's number and its start, in clock ticks since the host's boot (field 22 of
+  // /proc/PID/stat; 0 where there is no /proc).
   std::string to_json() const;
 };
 
@@ -80,7 +80,7 @@ class RecordFile {
   std::string path_;
 };
 
-// Fills in pid, process_start and started for this process, now.
-void stamp_process(EndRecord& record);
+// As EndRecord::started.
+std::string utc_now();
 
 }  // namespace hum

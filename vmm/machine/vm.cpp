@@ -181,7 +181,7 @@ ConsoleHub& Vm::console() const {
 
 void Vm::start() {
   assert(!parts_->running);
-  stamp_process(parts_->record);
+  parts_->record.started = utc_now();
   parts_->keep_record();
   parts_->started = std::chrono::steady_clock::now();
   parts_->running = true;
