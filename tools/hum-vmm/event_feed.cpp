@@ -36,9 +36,13 @@ class EventFeed::Stream final : public ApiStream {
 };
 
 void EventFeed::publish(std::string_view type, const json& data) {
+  publish_text(type, data.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+void EventFeed::publish_text(std::string_view type, const std::string& data) {
   const std::uint64_t number = ++last_;
-  kept_.push_back({number, "id: " + std::to_string(number) + "\nevent: " + std::string(type) + "\ndata: " +
-                               data.dump(-1, ' ', false, json::error_handler_t::replace) + "\n\n"});
+  kept_.push_back({number, "id: " + std::to_string(number) + "\nevent: " + std::string(type) +
+                               "\ndata: " + data + "\n\n"});
   if (kept_.size() > most_kept) kept_.pop_front();
   const std::lock_guard lock(mutex_);
   for (Stream* const each : streams_) each->output().push(kept_.back().text);

@@ -25,6 +25,8 @@ class EventFeed {
 
   // type: a word; data: one JSON value.
   void publish(std::string_view type, const nlohmann::json& data);
+  // data: a JSON text on one line.
+  void publish_text(std::string_view type, const std::string& data);
   // A client's stream: the events after the one with that number; 0: all that are kept.
   std::shared_ptr<ApiStream> open(std::uint64_t last_seen);
   // There are no more events.

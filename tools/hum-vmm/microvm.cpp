@@ -339,7 +339,7 @@ void Microvm::on_end() {
   publish_device_errors();
   if (settings_.has_clients) {
     if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());
-    events_.publish("end", json::parse(record_->to_json()));
+    events_.publish_text("end", record_->to_json(-1));
   }
   end_streams();
   flush_metrics();

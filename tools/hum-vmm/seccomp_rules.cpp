@@ -227,7 +227,8 @@ std::vector<sock_filter> seccomp_program(ThreadKind thread) {
   for (const unsigned long request : kvm_run_requests()) allow({SCMP_SYS(ioctl), devices, 1, request});
   allow({SCMP_SYS(tgkill), all, 0, seccomp_own_pid});
   check(::seccomp_rule_add(context.get(), SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0));
-  // A tree: the kernel tries each system call there is when it takes a filter, to know which are always allowed.
+  // A tree: the kernel tries each system call there is when it takes a filter, to know which are always
+  // allowed.
   check(::seccomp_attr_set(context.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2));
 
   const Fd file(::memfd_create("seccomp", MFD_CLOEXEC));

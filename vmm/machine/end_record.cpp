@@ -118,7 +118,7 @@ nlohmann::ordered_json device_json(const virtio::DeviceReport& device) {
 
 }  // namespace
 
-std::string EndRecord::to_json() const {
+std::string EndRecord::to_json(int indent) const {
   nlohmann::ordered_json json;
   json["version"] = 1;
   json["cause"] = to_string(cause);
@@ -148,7 +148,7 @@ std::string EndRecord::to_json() const {
     json["console"] = console;
   }
   // A guest's console may hold any bytes: what is no UTF-8 becomes the replacement character.
-  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return json.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 RecordFile::RecordFile(std::string path) : path_(std::move(path)) {
@@ -163,7 +163,7 @@ RecordFile::RecordFile(std::string path) : path_(std::move(path)) {
 }
 
 void RecordFile::write(const EndRecord& record) const {
-  const std::string text = record.to_json();
+  const std::string text = record.to_json() + "\n";
   const std::string temporary = path_ + "." + std::to_string(::getpid()) + ".tmp";
   const Fd file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0644);
   std::size_t done = 0;

@@ -62,8 +62,8 @@ struct EndRecord {
   std::vector<std::string> console;  // the last lines
 
   // With this process's number and its start, in clock ticks since the host's boot (field 22 of
-  // /proc/PID/stat; 0 where there is no /proc).
-  std::string to_json() const;
+  // /proc/PID/stat; 0 where there is no /proc). indent: in blanks; -1: all on one line.
+  std::string to_json(int indent = 2) const;
 };
 
 // Keeps a record in a file: readers see a whole document at any moment, cause `running` until the end. The

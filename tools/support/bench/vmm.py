@@ -22,8 +22,10 @@ class ByApi(Contender):
     path: str = ""
     calls: list = field(default_factory=list)  # method, path, body
     steps: dict = field(default_factory=dict)
+    configuring: list = field(default_factory=list)  # seconds until it is told to start the VM
 
     def meanwhile(self, begin):
+        started = begin
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(LIMIT)
             while client.connect_ex(self.path) != 0:
@@ -33,6 +35,8 @@ class ByApi(Contender):
             self.steps.setdefault("ready, as a client sees it", []).append(time.perf_counter() - begin)
             for method, path, body in self.calls:
                 begin = time.perf_counter()
+                if path == "/actions":
+                    self.configuring.append(begin - started)
                 client.sendall((f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
                                 + body).encode())
                 answer = client.recv(4096)
@@ -92,6 +96,10 @@ def measure(setting, report):
                  ("floor", "hum-vmm, config file"), 0.7, at_least=True)
     ratio_figure(report, "VMs one after the other, rate by the floor's: API", contenders, ("floor", "hum-vmm, API"), 0.5,
                  at_least=True)
+    ours = {contender.name: contender for contender in contenders}
+    if by_api[0].wall and ours["hum run"].wall:
+        report.figure("InstanceStart until reaped, by hum run from fork to reaped",
+                      (by_api[0].median() - statistics.median(by_api[0].configuring)) / ours["hum run"].median(), 1.2, unit=" x")
     for contender in by_api[1:]:
         for step, values in contender.steps.items():
             if step.startswith("PUT") and step != "PUT /actions":
