@@ -12,6 +12,7 @@
 #include <climits>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -163,7 +164,12 @@ StandardInput::StandardInput(EventLoop& loop, ConsoleHub& hub, bool escapes,
   try {
     loop_.watch(STDIN_FILENO, EventLoop::Interest::readable, [this, &hub, escapes, leave] {
       loop_.unwatch(STDIN_FILENO);
-      begin(hub, escapes, leave);
+      try {
+        begin(hub, escapes, leave);
+      } catch (const std::exception& error) {
+        // The VM goes on without: others may depend on it.
+        std::fprintf(stderr, "the console takes no input: %s\n", error.what());
+      }
     });
   } catch (const std::system_error& error) {
     if (error.code().value() != EPERM) throw;
