@@ -4,13 +4,11 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -26,197 +24,15 @@
 
 #include "tools/hum-vmm/testing.h"
 #include "tools/jailer/jail.h"
+#include "tools/jailer/jailer_testing.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
-namespace {
 
 using nlohmann::json;
-using testing::ApiClient;
-namespace fs = std::filesystem;
-
-constexpr uid_t user = 61234;
-constexpr gid_t group = 61235;
-constexpr std::chrono::seconds patience{30};
-
-bool is_static(const std::string& program) {
-  try {
-    return static_cast<bool>(open_executable(program));
-  } catch (const ConfigError&) {
-    return false;
-  }
-}
-
-bool no_jails(const testing::TemporaryFolder& folder) {
-  struct statvfs status{};
-  ::statvfs(folder.path().c_str(), &status);
-  const bool usable = is_static(HUM_VMM_PROGRAM) && ::geteuid() == 0 &&
-                      ::access("/dev/kvm", R_OK | W_OK) == 0 &&
-                      (status.f_flag & (ST_NODEV | ST_NOEXEC)) == 0 &&
-                      ::mknod((folder / "device").c_str(), S_IFCHR, 0x103) == 0;
-  fs::remove(folder / "device");
-  if (usable) return false;
-  WARN(
-      "skipped: needs root with the right to make devices, /dev/kvm, a static hum-vmm, and a temporary "
-      "folder "
-      "without nodev");
-  return true;
-}
-
-std::string content_of(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-// A word of a line of /proc/PID/status or limits.
-std::string line_of(const std::string& file, const std::string& beginning) {
-  std::istringstream lines(content_of(file));
-  for (std::string line; std::getline(lines, line);)
-    if (line.starts_with(beginning)) return line.substr(beginning.size());
-  return {};
-}
-
-std::string of_process(pid_t pid, const std::string& name) {
-  return "/proc/" + std::to_string(pid) + "/" + name;
-}
-
-bool until(const std::function<bool()>& condition) {
-  const auto end = std::chrono::steady_clock::now() + patience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  return true;
-}
-
-// What is below a folder, and who has it.
-std::vector<std::string> tree(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& each : fs::recursive_directory_iterator(folder))
-    names.push_back(fs::relative(each.path(), folder).string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-std::string text_of(int fd) {
-  std::string text;
-  std::array<char, 4096> buffer{};
-  for (ssize_t count = 0; (count = ::read(fd, buffer.data(), buffer.size())) > 0;)
-    text.append(buffer.data(), static_cast<std::size_t>(count));
-  return text;
-}
-
-// A process whose parent has ended and which came to this one, ended with the test.
-class Stranger {
- public:
-  explicit Stranger(pid_t pid) : pid_(pid), pidfd_(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0))) {}
-  ~Stranger() {
-    if (pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  Stranger(const Stranger&) = delete;
-  Stranger& operator=(const Stranger&) = delete;
-
-  pid_t pid() const { return pid_; }
-  void signal(int number) const { ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0); }
-  bool ended() const {
-    pollfd entry{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
-    constexpr auto milliseconds = std::chrono::milliseconds(patience).count();
-    return ::poll(&entry, 1, static_cast<int>(milliseconds)) == 1;
-  }
-
- private:
-  pid_t pid_;
-  Fd pidfd_;
-};
-
-// Jails below a temporary folder, and a link to hum-vmm of the name that clients look for.
-class Jailer {
- public:
-  Jailer() {
-    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-    fs::create_directory(folder / "jails");
-    fs::create_symlink(HUM_VMM_PROGRAM, folder / "firecracker");
-  }
-
-  std::string root(const std::string& id = "vm1") const {
-    return folder / ("jails/firecracker/" + id + "/root");
-  }
-  // A file that the jail is to have.
-  void put(const std::string& name, const std::string& content) const {
-    fs::create_directories(root());
-    std::ofstream(root() + "/" + name) << content;
-  }
-  void put_vm(const std::string& image, const std::string& boot_arguments) const {
-    fs::create_directories(root());
-    fs::copy_file(std::string(HUM_IMAGE_FOLDER) + "/" + image + ".elf", root() + "/kernel");
-    put("vm.json", json{{"boot-source", {{"kernel_image_path", "/kernel"}, {"boot_args", boot_arguments}}},
-                        {"machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}}}}
-                       .dump());
-  }
-  std::vector<std::string> words(const std::vector<std::string>& own,
-                                 const std::vector<std::string>& vmm) const {
-    std::vector<std::string> result = {
-        HUM_JAILER_PROGRAM,   "--id",           "vm1",   "--exec-file",        folder / "firecracker",
-        "--chroot-base-dir",  folder / "jails", "--uid", std::to_string(user), "--gid",
-        std::to_string(group)};
-    result.insert(result.end(), own.begin(), own.end());
-    result.emplace_back("--");
-    result.insert(result.end(), vmm.begin(), vmm.end());
-    return result;
-  }
-  Child start(const std::vector<std::string>& own, const std::vector<std::string>& vmm) const {
-    return Child(HUM_JAILER_PROGRAM, words(own, vmm), {});
-  }
-
-  testing::TemporaryFolder folder;
-};
-
-ProcessEnd end_of(Child& child) {
-  pollfd entry{.fd = child.end_fd(), .events = POLLIN, .revents = 0};
-  constexpr auto milliseconds = std::chrono::milliseconds(patience).count();
-  if (::poll(&entry, 1, static_cast<int>(milliseconds)) != 1) child.kill();
-  return child.reap();
-}
-
-// The jailer's message where it refuses to start anything, and nothing where it does not.
-std::string refusal(const Jailer& jailer, const std::vector<std::string>& own) {
-  Child child = jailer.start(own, {});
-  const bool refused = end_of(child) == ProcessEnd{ProcessEnd::By::exit, 1};
-  return refused ? text_of(child.messages()) : "";
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-// A group of a test's own below a hierarchy, removed at the end; empty where there is no such hierarchy.
-class ParentGroup {
- public:
-  ParentGroup(const std::string& mount, const std::string& file) {
-    if (!fs::exists(mount + "/" + file)) return;
-    path_ = mount + "/hum-test-" + std::to_string(::getpid());
-    std::error_code error;
-    if (!fs::create_directory(path_, error)) path_.clear();
-  }
-  ~ParentGroup() {
-    if (path_.empty()) return;
-    std::vector<std::string> below;
-    for (const auto& each : fs::recursive_directory_iterator(path_))
-      if (each.is_directory()) below.push_back(each.path());
-    for (auto each = below.rbegin(); each != below.rend(); ++each) ::rmdir(each->c_str());
-    ::rmdir(path_.c_str());
-  }
-  ParentGroup(const ParentGroup&) = delete;
-  ParentGroup& operator=(const ParentGroup&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string name() const { return fs::path(path_).filename(); }
-
- private:
-  std::string path_;
-};
+using namespace testing;
+namespace {
 
 // A jailer that refuses when all is made. This is done before each system call of that number, and then
 // before each call. Skipped where this process may not trace its child.
@@ -595,98 +411,6 @@ TEST_CASE("a jailer's version has a first line like Firecracker's") {
   Child child(HUM_JAILER_PROGRAM, {HUM_JAILER_PROGRAM, "--version"}, {});
   CHECK(end_of(child) == ProcessEnd{ProcessEnd::By::exit, 0});
   CHECK(text_of(child.output()).find("Jailer v1.14.0\n") == 0);
-}
-
-TEST_CASE("a jailed VM is in its own cgroup of version 1 with the settings given") {
-  const Jailer jailer;
-  if (no_jails(jailer.folder)) return;
-  const ParentGroup pids("/sys/fs/cgroup/pids", "cgroup.procs");
-  const ParentGroup cpuset("/sys/fs/cgroup/cpuset", "cpuset.cpus");
-  if (pids.path().empty() || cpuset.path().empty()) {
-    WARN("skipped: no cgroups of version 1 that can be made here");
-    return;
-  }
-  jailer.put_vm("hang", "method=busy");
-  const std::vector<std::string> settings = {
-      "--parent-cgroup", pids.name() + "/blue", "--cgroup", "pids.max=77", "--cgroup", "cpuset.cpus=0"};
-  std::vector<std::string> wrong = settings;
-  wrong.insert(wrong.end(), {"--cgroup", "pids.no_such=1"});
-  CHECK(has(refusal(jailer, wrong), "pids.no_such"));
-  CHECK_FALSE(fs::exists(pids.path() + "/blue"));
-  CHECK_FALSE(fs::exists(cpuset.path() + "/blue"));
-  wrong.back() = "pids.max=many";
-  CHECK(has(refusal(jailer, wrong), "many"));
-  wrong.insert(wrong.end(), {"--resource-limit", "no-file=99999999999"});
-  wrong[wrong.size() - 3] = "pids.max=1000";
-  CHECK(has(refusal(jailer, wrong), "no-file"));
-  CHECK_FALSE(fs::exists(pids.path() + "/blue"));
-
-  Child child = jailer.start(settings, {});
-  REQUIRE(until([&] { return fs::exists(jailer.root() + "/run/firecracker.socket"); }));
-  const std::string pid = content_of(jailer.root() + "/firecracker.pid");
-  CHECK(content_of(pids.path() + "/blue/vm1/cgroup.procs") == pid + "\n");
-  CHECK(content_of(pids.path() + "/blue/vm1/pids.max") == "77\n");
-  CHECK(content_of(cpuset.path() + "/blue/vm1/cgroup.procs") == pid + "\n");
-  CHECK(content_of(cpuset.path() + "/blue/vm1/cpuset.cpus") == "0\n");
-  child.kill();
-  end_of(child);
-}
-
-TEST_CASE("a jailed VM is in its own cgroup of version 2, or in the one that was prepared") {
-  const Jailer jailer;
-  if (no_jails(jailer.folder)) return;
-  std::string mount = "/sys/fs/cgroup/unified";
-  if (!fs::exists(mount + "/cgroup.controllers")) mount = "/sys/fs/cgroup";
-  const ParentGroup parent(mount, "cgroup.controllers");
-  if (parent.path().empty()) {
-    WARN("skipped: no cgroups of version 2 that can be made here");
-    return;
-  }
-  jailer.put_vm("hang", "method=busy");
-  CHECK(
-      has(refusal(jailer, {"--cgroup-version", "2", "--cgroup", "nothing.max=1"}), "has no such controller"));
-  SECTION("with settings") {
-    std::string setting;
-    const std::string available = " " + content_of(mount + "/cgroup.controllers") + " ";
-    for (const auto& [controller, text] : {std::pair("pids", "pids.max=77"),
-                                           {"memory", "memory.max=1073741824"},
-                                           {"hugetlb", "hugetlb.2MB.max=0"}})
-      if (has(available, controller)) setting = text;
-    if (setting.empty()) {
-      WARN("skipped: no controller of version 2 here");
-      return;
-    }
-    const std::string root_controllers = mount + "/cgroup.subtree_control";
-    const std::string before = content_of(root_controllers);
-    const std::vector<std::string> own = {"--cgroup-version", "2",        "--parent-cgroup",
-                                          parent.name(),      "--cgroup", setting};
-    std::vector<std::string> wrong = own;
-    wrong.insert(wrong.end(), {"--resource-limit", "no-file=99999999999"});
-    CHECK(has(refusal(jailer, wrong), "no-file"));
-    CHECK_FALSE(fs::exists(parent.path() + "/vm1"));
-    Child child = jailer.start(own, {});
-    REQUIRE(until([&] { return fs::exists(jailer.root() + "/run/firecracker.socket"); }));
-    const std::string folder = parent.path() + "/vm1/";
-    CHECK(content_of(folder + "cgroup.procs") == content_of(jailer.root() + "/firecracker.pid") + "\n");
-    CHECK(content_of(folder + setting.substr(0, setting.find('='))) ==
-          setting.substr(setting.find('=') + 1) + "\n");
-    child.kill();
-    end_of(child);
-    // The jailer leaves it on for others, and this test as it was.
-    const std::string controller = setting.substr(0, setting.find('.'));
-    CHECK(has(content_of(root_controllers), controller));
-    ::rmdir(folder.c_str());
-    std::ofstream(parent.path() + "/cgroup.subtree_control") << "-" + controller;
-    if (!has(before, controller)) std::ofstream(root_controllers) << "-" + controller;
-  }
-  SECTION("without settings") {
-    Child child = jailer.start({"--cgroup-version", "2", "--parent-cgroup", parent.name()}, {});
-    REQUIRE(until([&] { return fs::exists(jailer.root() + "/run/firecracker.socket"); }));
-    CHECK(content_of(parent.path() + "/cgroup.procs") ==
-          content_of(jailer.root() + "/firecracker.pid") + "\n");
-    child.kill();
-    end_of(child);
-  }
 }
 
 }  // namespace hum
