@@ -6,7 +6,7 @@
 #include <mutex>
 #include <optional>
 
-#include "tools/hum-vmm/http_server.h"
+#include "tools/http/api_message.h"
 #include "vmm/base/event_loop.h"
 
 namespace hum {

@@ -7,7 +7,7 @@
 #include <optional>
 #include <set>
 
-#include "tools/hum-vmm/api_stream.h"
+#include "tools/http/api_stream.h"
 #include "tools/hum/stdio_console.h"
 #include "vmm/base/console_hub.h"
 #include "vmm/base/event_loop.h"

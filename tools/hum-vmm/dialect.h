@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "tools/hum-vmm/http_server.h"
+#include "tools/http/api_message.h"
 #include "tools/hum-vmm/identity.h"
 #include "tools/hum-vmm/microvm.h"
 

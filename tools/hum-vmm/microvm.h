@@ -14,9 +14,9 @@
 
 #include "devices/mmds/metadata_service.h"
 #include "devices/mmds/metadata_store.h"
-#include "tools/hum-vmm/api_stream.h"
+#include "tools/http/api_stream.h"
+#include "tools/http/event_feed.h"
 #include "tools/hum-vmm/console_service.h"
-#include "tools/hum-vmm/event_feed.h"
 #include "tools/hum-vmm/logger.h"
 #include "tools/hum-vmm/metrics.h"
 #include "tools/hum-vmm/microvm_config.h"

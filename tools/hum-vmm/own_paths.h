@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "tools/hum-vmm/http_server.h"
+#include "tools/http/api_message.h"
 #include "tools/hum-vmm/microvm.h"
 
 namespace hum {

@@ -13,8 +13,8 @@
 
 #include "devices/boot_timer.h"
 #include "tools/hum-vmm/api_gate.h"
+#include "tools/hum-vmm/api_server.h"
 #include "tools/hum-vmm/dialect.h"
-#include "tools/hum-vmm/http_server.h"
 #include "tools/hum-vmm/microvm.h"
 #include "tools/hum-vmm/own_paths.h"
 #include "tools/hum-vmm/seccomp.h"
@@ -143,11 +143,10 @@ int run_vmm(const VmmArguments& arguments) {
     ApiGate gate(loop, [&vm](const ApiRequest& request) {
       return is_own_path(request.path) ? answer_own(vm, request) : answer(vm, request);
     });
-    std::optional<HttpServer> server;
+    std::optional<HttpThread> server;
     if (!arguments.no_api)
-      server.emplace(
-          HttpServer::Settings{.path = arguments.api_sock, .most_body_bytes = arguments.most_body_bytes},
-          [&gate](const ApiRequest& request) { return gate.call(request); });
+      server.emplace(api_server_settings(arguments.api_sock, arguments.most_body_bytes),
+                     [&gate](const ApiRequest& request) { return gate.call(request); });
     const Closing closing{gate};
     vm.set_startup(startup_of(arguments));
     try {

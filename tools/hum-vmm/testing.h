@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "tools/hum-vmm/http_server.h"
+#include "tools/http/api_message.h"
 #include "tools/hum/test/child.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/temporary_folder.h"

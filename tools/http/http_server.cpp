@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/hum-vmm/http_server.h"
+#include "tools/http/http_server.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -27,12 +27,9 @@
 #include <mutex>
 #include <set>
 #include <string_view>
-#include <thread>
 #include <utility>
 
-#include "tools/hum-vmm/fault.h"
 #include "vmm/base/errors.h"
-#include "vmm/base/event_loop.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/http_target.h"
 #include "vmm/base/unix_address.h"
@@ -58,26 +55,30 @@ bool is_abandoned(const std::string& path, const UnixAddress& address) {
   return ::connect(probe.get(), address.get(), address.size()) != 0 && errno == ECONNREFUSED;
 }
 
-Fd listen_at(const std::string& path) {
-  const UnixAddress address = UnixAddress::of("--api-sock", path);
+Fd listen_at(const HttpServer::Settings& settings) {
+  const std::string& path = settings.path;
+  const UnixAddress address = UnixAddress::of(settings.option, path);
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) throw HostError(errno, "make the API's socket");
   if (::bind(socket.get(), address.get(), address.size()) != 0) {
     const bool again = errno == EADDRINUSE && is_abandoned(path, address) && ::unlink(path.c_str()) == 0;
     if (!again && errno == EADDRINUSE)
-      throw ConfigError("--api-sock", path, "there is such a file",
+      throw ConfigError(settings.option, path, "there is such a file",
                         "give another path, or remove it if no process uses it");
     if (!again || ::bind(socket.get(), address.get(), address.size()) != 0)
       throw HostError(errno, "make the API's socket '" + path + "'",
-                      "give --api-sock a path in a folder that can be written");
+                      "give " + settings.option + " a path in a folder that can be written");
   }
+  if (settings.mode != 0 && ::chmod(path.c_str(), settings.mode) != 0)
+    throw HostError(errno, "change the mode of '" + path + "'");
   if (::listen(socket.get(), backlog) != 0) throw HostError(errno, "listen at '" + path + "'");
   return socket;
 }
 
-http::response<http::string_body> response_of(const ApiAnswer& answer, unsigned version, bool keep_alive) {
+http::response<http::string_body> response_of(const ApiAnswer& answer, const std::string& server,
+                                              unsigned version, bool keep_alive) {
   http::response<http::string_body> response(static_cast<http::status>(answer.status), version);
-  response.set(http::field::server, "Firecracker API");
+  response.set(http::field::server, server);
   response.keep_alive(keep_alive);
   if (answer.deprecated) response.set("Deprecation", "true");
   for (const auto& [name, value] : answer.headers) response.set(name, value);
@@ -89,9 +90,9 @@ http::response<http::string_body> response_of(const ApiAnswer& answer, unsigned 
 }
 
 // What a stream follows: its end is the connection's.
-http::response<http::empty_body> head_of(const ApiAnswer& answer) {
+http::response<http::empty_body> head_of(const ApiAnswer& answer, const std::string& server) {
   http::response<http::empty_body> response(static_cast<http::status>(answer.status), 11);
-  response.set(http::field::server, "Firecracker API");
+  response.set(http::field::server, server);
   for (const auto& [name, value] : answer.headers) response.set(name, value);
   if (answer.status == static_cast<unsigned>(http::status::switching_protocols)) return response;
   response.set(http::field::content_type, answer.content_type);
@@ -100,7 +101,7 @@ http::response<http::empty_body> head_of(const ApiAnswer& answer) {
   return response;
 }
 
-ApiRequest request_of(http::request<http::string_body>& request) {
+ApiRequest request_of(http::request<http::string_body>& request, uid_t peer) {
   const std::string_view given = request.target();
   const std::string_view path = path_in_target(given);
   const std::string_view target = path.empty() ? given : path;
@@ -112,7 +113,10 @@ ApiRequest request_of(http::request<http::string_body>& request) {
           .query = std::string(target.substr(std::min(mark + 1, target.size()))),
           .accept = std::string(request[http::field::accept]),
           .upgrade = upgrades ? std::string(request[http::field::upgrade]) : std::string(),
-          .last_event_id = std::string(request["Last-Event-ID"])};
+          .last_event_id = std::string(request["Last-Event-ID"]),
+          .if_match = std::string(request[http::field::if_match]),
+          .idempotency_key = std::string(request["Idempotency-Key"]),
+          .peer = peer};
 }
 
 // Whether the client has closed its socket, and not only ended its sending.
@@ -121,36 +125,53 @@ bool has_hung_up(Local::socket& socket) {
   return ::poll(&entry, 1, 0) == 1;
 }
 
-ApiAnswer no_http(const Error& error) {
-  if (error == http::error::body_limit)
-    return {413, fault_body("The request's body is longer than --http-api-max-payload-size allows.")};
-  return {400, fault_body("The request is no HTTP/1.1: " + error.message() + ".")};
+// Of the process at the other end; nobody's where there is none to be told.
+uid_t peer_of(Local::socket& socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return static_cast<uid_t>(-1);
+  return peer.uid;
 }
 
 }  // namespace
 
-struct HttpServer::Parts {
-  Parts(Settings given, Handler handle)
-      : settings(std::move(given)), handler(std::move(handle)), listener(listen_at(settings.path)) {
+struct HttpServer::Parts : std::enable_shared_from_this<HttpServer::Parts> {
+  Parts(asio::io_context& its_context, Settings given, Handler handle)
+      : settings(std::move(given)), handler(std::move(handle)), context(its_context), acceptor(its_context) {
+    if (settings.listener >= 0) {
+      acceptor.assign(Local(), settings.listener);
+      return;
+    }
+    Fd listener = listen_at(settings);
     struct stat status{};
     if (::lstat(settings.path.c_str(), &status) == 0) inode = status.st_ino;
     acceptor.assign(Local(), listener.release());
-    asio::co_spawn(context, accept(), asio::detached);
-    thread = start_thread("hum-api", [this] { context.run(); });
   }
 
-  ~Parts() {
-    context.stop();
-    thread.join();
+  void close() {
+    is_open = false;
+    Error ignored;
+    acceptor.close(ignored);
     for (StreamQueue* const each : queues) each->on_more({});
     // Not one that has taken its place.
     struct stat status{};
-    if (::lstat(settings.path.c_str(), &status) == 0 && status.st_ino == inode)
+    if (inode != 0 && ::lstat(settings.path.c_str(), &status) == 0 && status.st_ino == inode)
       ::unlink(settings.path.c_str());
   }
 
-  asio::awaitable<void> accept();
-  asio::awaitable<void> serve(Local::socket socket);
+  ApiAnswer error_answer(unsigned status, const std::string& text) const {
+    return {.status = status, .body = settings.error_body ? settings.error_body(status, text) : text};
+  }
+  ApiAnswer no_http(const Error& error) const {
+    if (error == http::error::body_limit) return error_answer(413, settings.too_long);
+    return error_answer(400, "The request is no HTTP/1.1: " + error.message() + ".");
+  }
+
+  // Each holds the parts, and they the context's work.
+  static asio::awaitable<void> accept(std::shared_ptr<Parts> self);
+  static asio::awaitable<void> serve(std::shared_ptr<Parts> self, Local::socket socket);
+  asio::awaitable<std::optional<ApiAnswer>> ask(ApiRequest request);
   asio::awaitable<void> stream(Local::socket& socket, ApiAnswer answer, std::string_view first_input);
   asio::awaitable<void> send_output(Local::socket& socket, ApiStream& stream, asio::steady_timer& timer);
   asio::awaitable<void> take_input(Local::socket& socket, ApiStream& stream, std::string_view first);
@@ -159,25 +180,26 @@ struct HttpServer::Parts {
 
   Settings settings;
   Handler handler;
-  Fd listener;
+  bool is_open = true;
   ino_t inode = 0;
   std::size_t connections = 0;
   std::set<StreamQueue*> queues;  // of the streams
   std::mutex mutex;               // guards unsent
   std::condition_variable sent;
-  std::size_t unsent = 0;       // answers on their way, and streams
-  asio::io_context context{1};  // ends the connections with it
-  Local::acceptor acceptor{context};
-  std::thread thread;
+  std::size_t unsent = 0;  // answers on their way, and streams
+  asio::io_context& context;
+  Local::acceptor acceptor;
 };
 
-asio::awaitable<void> HttpServer::Parts::accept() {
-  for (;;) {
+asio::awaitable<void> HttpServer::Parts::accept(std::shared_ptr<Parts> self) {
+  asio::io_context& context = self->context;
+  while (self->is_open) {
     Error error;
-    Local::socket socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+    Local::socket socket =
+        co_await self->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
     if (!error) {
-      asio::co_spawn(context, serve(std::move(socket)), asio::detached);
-    } else {  // no descriptor is left: another connection may give one back
+      asio::co_spawn(context, serve(self, std::move(socket)), asio::detached);
+    } else if (self->is_open) {  // no descriptor is left: another connection may give one back
       asio::steady_timer pause(context, accept_pause);
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
     }
@@ -240,7 +262,7 @@ asio::awaitable<void> HttpServer::Parts::stream(Local::socket& socket, ApiAnswer
                                                 std::string_view first_input) {
   using namespace asio::experimental::awaitable_operators;
   Error error;
-  const auto head = head_of(answer);
+  const auto head = head_of(answer, settings.name);
   http::serializer<false, http::empty_body> serializer(head);
   co_await http::async_write_header(socket, serializer, asio::redirect_error(asio::use_awaitable, error));
   if (error) co_return;
@@ -265,20 +287,44 @@ asio::awaitable<void> HttpServer::Parts::stream(Local::socket& socket, ApiAnswer
   co_await (send_output(socket, *answer.stream, *timer) || take_input(socket, *answer.stream, first_input));
 }
 
-asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
+// The answer may come at once, or whenever it is there.
+asio::awaitable<std::optional<ApiAnswer>> HttpServer::Parts::ask(ApiRequest request) {
+  struct Pending {
+    explicit Pending(asio::io_context& its_context)
+        : come(its_context, asio::steady_timer::time_point::max()) {}
+    std::optional<ApiAnswer> answer;
+    bool is_done = false;
+    asio::steady_timer come;
+  };
+  const auto pending = std::make_shared<Pending>(context);
+  handler(std::move(request), [pending](std::optional<ApiAnswer> answer) {
+    pending->answer = std::move(answer);
+    pending->is_done = true;
+    pending->come.cancel();
+  });
+  while (!pending->is_done) {
+    Error error;
+    co_await pending->come.async_wait(asio::redirect_error(asio::use_awaitable, error));
+  }
+  co_return std::move(pending->answer);
+}
+
+asio::awaitable<void> HttpServer::Parts::serve(std::shared_ptr<Parts> self, Local::socket socket) {
   struct Counted {
     explicit Counted(std::size_t& its_count) : count(++its_count) {}
     ~Counted() { --count; }
     std::size_t& count;
   };
+  const Settings& settings = self->settings;
+  const uid_t peer = settings.asks_peer ? peer_of(socket) : static_cast<uid_t>(-1);
   struct Unsent {
     explicit Unsent(Parts& its_parts) : parts(its_parts) { parts.begin_answer(); }
     ~Unsent() { parts.end_answer(); }
     Parts& parts;
   };
-  const Counted counted(connections);
+  const Counted counted(self->connections);
   boost::beast::flat_buffer buffer;
-  const bool one_too_many = connections > settings.most_connections;
+  const bool one_too_many = self->connections > settings.most_connections;
   bool goes_on = true;
   while (goes_on) {
     Error error;
@@ -288,7 +334,7 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
     std::optional<ApiAnswer> answer;
     std::optional<Unsent> unsent_answer;
     if (one_too_many) {
-      answer = {503, fault_body("There are too many connections.")};
+      answer = self->error_answer(503, "There are too many connections.");
       goes_on = false;
     } else {
       co_await http::async_read_header(socket, buffer, parser, redirected);
@@ -303,19 +349,22 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
           (error && !is_wrong))
         co_return;
       goes_on = !is_wrong && parser.get().keep_alive();
-      unsent_answer.emplace(*this);
-      answer = is_wrong ? no_http(error) : handler(request_of(parser.get()));
+      unsent_answer.emplace(*self);
+      if (is_wrong)
+        answer = self->no_http(error);
+      else if (self->is_open)
+        answer = co_await self->ask(request_of(parser.get(), peer));
     }
     if (!answer) co_return;
-    if (answer->stream && queues.size() >= settings.most_streams)
-      answer = {503, fault_body("There are too many streams.")};
+    if (answer->stream && self->queues.size() >= settings.most_streams)
+      answer = self->error_answer(503, "There are too many streams.");
     if (answer->stream) {
       const auto sent_already = buffer.data();
-      co_return co_await stream(socket, std::move(*answer),
-                                {static_cast<const char*>(sent_already.data()), sent_already.size()});
+      co_return co_await self->stream(socket, std::move(*answer),
+                                      {static_cast<const char*>(sent_already.data()), sent_already.size()});
     }
     const unsigned version = parser.is_header_done() ? parser.get().version() : 11;
-    auto response = response_of(*answer, version, goes_on);
+    auto response = response_of(*answer, settings.name, version, goes_on);
     http::response_serializer<http::string_body> serializer(response);
     // What follows the head of an answer to HEAD would be taken for the next answer (RFC 9110, 9.3.2).
     if (parser.get().method() == http::verb::head)
@@ -326,10 +375,19 @@ asio::awaitable<void> HttpServer::Parts::serve(Local::socket socket) {
   }
 }
 
-HttpServer::HttpServer(Settings settings, Handler handler)
-    : parts_(std::make_unique<Parts>(std::move(settings), std::move(handler))) {}
+HttpServer::HttpServer(asio::io_context& context, Settings settings, Handler handler)
+    : parts_(std::make_shared<Parts>(context, std::move(settings), std::move(handler))) {
+  asio::co_spawn(context, Parts::accept(parts_), asio::detached);
+}
 
-HttpServer::~HttpServer() = default;
+HttpServer::~HttpServer() {
+  parts_->close();
+}
+
+std::size_t HttpServer::unsent() const {
+  const std::lock_guard lock(parts_->mutex);
+  return parts_->unsent;
+}
 
 void HttpServer::finish(std::chrono::milliseconds patience) {
   std::unique_lock lock(parts_->mutex);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/hum-vmm/event_feed.h"
+#include "tools/http/event_feed.h"
 
 #include <nlohmann/json.hpp>
 

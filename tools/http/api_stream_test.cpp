@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/hum-vmm/api_stream.h"
+#include "tools/http/api_stream.h"
 
 #include "vmm/base/testing.h"
 

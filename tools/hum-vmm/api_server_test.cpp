@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/hum-vmm/http_server.h"
+#include "tools/hum-vmm/api_server.h"
 
 #include <sys/stat.h>
 
@@ -27,8 +27,11 @@ ApiAnswer echo(const ApiRequest& request) {
 }
 
 struct World {
-  explicit World(HttpServer::Settings settings = {}) {
-    settings.path = folder / "api";
+  explicit World(const HttpServer::Settings& limits = api_server_settings("")) {
+    HttpServer::Settings settings = api_server_settings(folder / "api", limits.most_body_bytes);
+    settings.most_connections = limits.most_connections;
+    settings.most_streams = limits.most_streams;
+    settings.keep_alive = limits.keep_alive;
     server.emplace(settings, [this](const ApiRequest& request) -> std::optional<ApiAnswer> {
       ++calls;
       if (request.path == "/close") return {};
@@ -39,7 +42,7 @@ struct World {
 
   TemporaryFolder folder;
   std::atomic<unsigned> calls = 0;
-  std::optional<HttpServer> server;
+  std::optional<HttpThread> server;
 };
 
 }  // namespace
@@ -71,11 +74,12 @@ TEST_CASE("a query is no part of the path, and some headers are handed on") {
   const TemporaryFolder folder;
   ApiRequest seen;
   std::mutex mutex;
-  const HttpServer server({.path = folder / "api"}, [&](ApiRequest request) -> std::optional<ApiAnswer> {
-    const std::lock_guard lock(mutex);
-    seen = std::move(request);
-    return ApiAnswer{};
-  });
+  const HttpThread server(api_server_settings(folder / "api"),
+                          [&](ApiRequest request) -> std::optional<ApiAnswer> {
+                            const std::lock_guard lock(mutex);
+                            seen = std::move(request);
+                            return ApiAnswer{};
+                          });
   ApiClient client(folder / "api");
   client.send(
       "GET /version?x=1 HTTP/1.1\r\nAccept: text/plain\r\nConnection: keep-alive, Upgrade\r\n"
@@ -261,14 +265,14 @@ TEST_CASE("a request without an answer ends its connection only") {
 TEST_CASE("the socket of a process that was killed is taken over, one that is served and a file are not") {
   const TemporaryFolder folder;
   const std::string path = folder / "api";
-  const auto serve = [&] { return HttpServer({.path = path}, echo); };
+  const auto serve = [&] { return HttpThread(api_server_settings(path), echo); };
   {
     const Fd left(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const UnixAddress address = UnixAddress::of("path", path);
     REQUIRE(::bind(left.get(), address.get(), address.size()) == 0);
   }
   {
-    const HttpServer server({.path = path}, echo);
+    const HttpThread server(api_server_settings(path), echo);
     CHECK(ApiClient(path).call("GET", "/")->status == 200);
     CHECK_THROWS_AS(serve(), ConfigError);
     CHECK(ApiClient(path).call("GET", "/")->status == 200);
@@ -280,9 +284,9 @@ TEST_CASE("the socket of a process that was killed is taken over, one that is se
 }
 
 TEST_CASE("a socket's path that is too long, or in no folder, is an error") {
-  CHECK_THROWS_AS(HttpServer({.path = std::string(108, 'a')}, echo), ConfigError);
-  CHECK_THROWS_AS(HttpServer({.path = ""}, echo), ConfigError);
-  CHECK_THROWS_AS(HttpServer({.path = "/no-such-folder/api"}, echo), HostError);
+  CHECK_THROWS_AS(HttpThread(api_server_settings(std::string(108, 'a')), echo), ConfigError);
+  CHECK_THROWS_AS(HttpThread(api_server_settings(""), echo), ConfigError);
+  CHECK_THROWS_AS(HttpThread(api_server_settings("/no-such-folder/api"), echo), HostError);
 }
 
 }  // namespace hum

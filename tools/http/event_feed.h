@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "tools/hum-vmm/api_stream.h"
+#include "tools/http/api_stream.h"
 
 namespace hum {
 

@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "tools/hum-vmm/http_server.h"
+#include "tools/hum-vmm/api_server.h"
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/testing.h"
 
@@ -71,8 +71,11 @@ class Source {
 };
 
 struct World {
-  explicit World(HttpServer::Settings settings = {}) {
-    settings.path = folder / "api";
+  explicit World(const HttpServer::Settings& limits = api_server_settings("")) {
+    HttpServer::Settings settings = api_server_settings(folder / "api", limits.most_body_bytes);
+    settings.most_connections = limits.most_connections;
+    settings.most_streams = limits.most_streams;
+    settings.keep_alive = limits.keep_alive;
     server.emplace(settings, [this](const ApiRequest& request) -> std::optional<ApiAnswer> {
       if (request.path == "/stream")
         return ApiAnswer{.status = 200,
@@ -89,7 +92,7 @@ struct World {
 
   TemporaryFolder folder;
   Source source;
-  std::optional<HttpServer> server;
+  std::optional<HttpThread> server;
 };
 
 }  // namespace

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <stdexcept>
+#include <string>
+
+namespace hum {
+
+// What a server has sent is no answer that makes sense.
+class HttpError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct HttpCall {
+  std::string method = "GET";
+  std::string target = "/";  // with its query
+  std::string body{};        // JSON
+  std::string if_match{};
+  std::string idempotency_key{};
+};
+
+struct HttpReply {
+  unsigned status = 0;
+  std::string body{};
+  std::string content_type{};
+  std::string etag{};
+};
+
+inline constexpr std::size_t largest_reply = 64UL * 1024 * 1024;
+
+// One request over a connection of its own to a Unix socket, on the thread of the calling coroutine. Takes no
+// longer than patience, whatever the other side does. Throws HostError (ENOENT, ECONNREFUSED: nobody listens;
+// ETIMEDOUT; ECONNRESET: it has closed), ConfigError (the path is too long) and HttpError.
+boost::asio::awaitable<HttpReply> http_call(std::string socket, HttpCall call,
+                                            std::chrono::milliseconds patience);
+
+// The same for a thread that has nothing else to do meanwhile.
+HttpReply blocking_http_call(const std::string& socket, const HttpCall& call,
+                             std::chrono::milliseconds patience);
+
+}  // namespace hum

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/humd/api.h"
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "tools/http/http_client.h"
+#include "tools/hum-vmm/fields.h"
+#include "tools/humd/api_error.h"
+#include "tools/humd/api_text.h"
+#include "tools/humd/files.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+using std::chrono::steady_clock;
+
+constexpr std::string_view prefix = "/v1/";
+constexpr int most_listed = 1000;
+constexpr std::uint64_t longest_wait = 3600;  // seconds
+constexpr std::size_t most_log = 1024UL * 1024;
+constexpr std::string_view vm_actions[] = {"start", "stop", "kill", "pause", "resume", "restart"};
+
+std::string dumped(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+ApiAnswer ok(std::string body) {
+  return {.status = 200, .body = std::move(body)};
+}
+
+std::string etag_of(const VmRow& vm) {
+  return '"' + std::to_string(vm.generation) + '"';
+}
+
+ApiAnswer vm_answer(unsigned status, const VmRow& vm) {
+  ApiAnswer answer{.status = status, .body = vm_text(vm)};
+  answer.headers = {{"ETag", etag_of(vm)}};
+  return answer;
+}
+
+ApiAnswer error_answer(unsigned status, std::string_view code, std::string_view text) {
+  return {.status = status, .body = api_error_body(code, text)};
+}
+
+unsigned status_of(const StoreError& error) {
+  return error.reason() == StoreError::Reason::full ? 507 : 500;
+}
+
+json body_of(const ApiRequest& request) {
+  return request.body.empty() ? json::object() : parse_json(request.body);
+}
+
+TimePoint in_seconds(std::uint64_t seconds) {
+  return steady_clock::now() + std::chrono::seconds(seconds);
+}
+
+Caller caller_of(const ApiRequest& request) {
+  return {.user = request.peer,
+          .key = request.idempotency_key,
+          .what = request.method + ' ' + request.path + '?' + request.query + ' ' + request.body};
+}
+
+// What an action may be given.
+constexpr Field stop_fields[] = {{.name = "timeout_s", .type = FieldType::integer, .maximum = 86400}};
+
+}  // namespace
+
+std::string api_error_body(std::string_view code, std::string_view text) {
+  return dumped({{"error", {{"code", code}, {"message", text}}}});
+}
+
+struct Api::Call {
+  ApiRequest request;
+  std::vector<std::string> parts;  // of the path behind the version: "vms", "web", "start"
+};
+
+struct Api::Route {
+  std::string_view method;
+  std::string_view path;  // a star stands for a name
+  Task<ApiAnswer> (Api::*answer)(Call& call);
+};
+
+const Api::Route Api::routes[] = {
+    {"GET", "version", &Api::get_version},
+    {"GET", "events", &Api::get_events},
+    {"GET", "metrics", &Api::get_metrics},
+    {"GET", "vms", &Api::list_vms},
+    {"POST", "vms", &Api::create_vm},
+    {"GET", "vms/*", &Api::get_vm},
+    {"PATCH", "vms/*", &Api::patch_vm},
+    {"DELETE", "vms/*", &Api::delete_vm},
+    {"GET", "vms/*/wait", &Api::wait_for_vm},
+    {"GET", "vms/*/logs", &Api::get_logs},
+    {"GET", "vms/*/statistics", &Api::get_statistics},
+    {"POST", "vms/*/*", &Api::act_on_vm},
+    {"GET", "operations", &Api::list_operations},
+    {"GET", "operations/*", &Api::get_operation},
+    {"DELETE", "operations/*", &Api::cancel_operation},
+};
+
+namespace {
+
+std::vector<std::string> parts_of(std::string_view path) {
+  std::vector<std::string> parts;
+  while (true) {
+    const std::size_t slash = std::min(path.find('/'), path.size());
+    parts.emplace_back(path.substr(0, slash));
+    if (slash == path.size()) return parts;
+    path.remove_prefix(slash + 1);
+  }
+}
+
+bool matches(std::string_view pattern, const std::vector<std::string>& parts) {
+  const std::vector<std::string> wanted = parts_of(pattern);
+  return std::equal(wanted.begin(), wanted.end(), parts.begin(), parts.end(),
+                    [](const std::string& want, const std::string& part) {
+                      return want == part || (want == "*" && !part.empty());
+                    });
+}
+
+}  // namespace
+
+Api::Api(boost::asio::io_context& context, Manager& manager, uid_t administrator)
+    : context_(context), manager_(manager), administrator_(administrator) {
+  manager_.listen([this](std::string_view type, const json& data) { events_.publish(type, data); });
+}
+
+Api::~Api() {
+  manager_.listen({});
+}
+
+void Api::handle(ApiRequest request, HttpServer::Respond respond) {
+  boost::asio::co_spawn(context_, answer(std::move(request)),
+                        [respond = std::move(respond)](const std::exception_ptr& error, ApiAnswer given) {
+                          if (error)
+                            respond(error_answer(500, "internal", failure_of(error).text));
+                          else
+                            respond(std::move(given));
+                        });
+}
+
+Task<ApiAnswer> Api::answer(ApiRequest request) {
+  try {
+    if (!request.path.starts_with(prefix))
+      co_return error_answer(404, "no-such-path", "there is no such path; they begin with /v1/");
+    Call call{.request = std::move(request), .parts = {}};
+    call.parts = parts_of(std::string_view(call.request.path).substr(prefix.size()));
+    std::string allowed;
+    for (const Route& route : routes) {
+      if (!matches(route.path, call.parts)) continue;
+      if (route.method == call.request.method) co_return co_await (this->*route.answer)(call);
+      if (allowed.find(route.method) == std::string::npos)
+        allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
+    }
+    if (allowed.empty()) co_return error_answer(404, "no-such-path", "there is no such path");
+    ApiAnswer refused = error_answer(405, "no-such-method", "this path takes " + allowed);
+    refused.headers = {{"Allow", allowed}};
+    co_return refused;
+  } catch (const ApiError& error) {
+    co_return error_answer(error.status(), error.code(), error.what());
+  } catch (const ConfigError& error) {
+    co_return ApiAnswer{.status = 400,
+                        .body = dumped({{"error",
+                                         {{"code", "bad-request"},
+                                          {"message", error.what()},
+                                          {"field", error.key()},
+                                          {"value", error.value().substr(0, 64)}}}})};
+  } catch (const StoreError& error) {
+    co_return error_answer(status_of(error), "store-failed", error.what());
+  } catch (const HostError& error) {
+    co_return error_answer(502, "host-refused", error.what());
+  }
+}
+
+bool Api::may(const Call& call, uid_t owner) const {
+  const uid_t user = call.request.peer;
+  return user == 0 || user == administrator_ || user == owner;
+}
+
+// What is another's is as if it were not there.
+VmRow Api::find_vm(const Call& call) {
+  auto row = manager_.vms().find(call.parts[1]);
+  if (!row || !may(call, row->owner))
+    throw ApiError(404, "vm-not-found", "there is no VM '" + call.parts[1].substr(0, 64) + "'");
+  return std::move(*row);
+}
+
+Operation Api::find_operation(const Call& call) {
+  const std::string& text = call.parts[1];
+  std::int64_t id = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  auto operation =
+      error == std::errc() && end == text.data() + text.size() ? manager_.journal().find(id) : std::nullopt;
+  if (!operation || !may(call, operation->owner))
+    throw ApiError(404, "operation-not-found", "there is no operation '" + text.substr(0, 64) + "'");
+  return std::move(*operation);
+}
+
+Task<ApiAnswer> Api::get_version(Call& call) {
+  const QueryFields fields(call.request.query, {});
+  co_return ok(dumped({{"name", "humd"}, {"version", HUM_VERSION}, {"api", 1}}));
+}
+
+Task<ApiAnswer> Api::get_events(Call& call) {
+  const QueryFields fields(call.request.query, {});
+  if (!may(call, administrator_))
+    throw ApiError(403, "not-allowed", "only the daemon's owner sees all events");
+  std::uint64_t last = 0;
+  const std::string& text = call.request.last_event_id;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), last);
+  if (!text.empty() && (error != std::errc() || end != text.data() + text.size()))
+    throw ConfigError("Last-Event-ID", text.substr(0, 64), "not an event's number");
+  ApiAnswer answer{.status = 200, .content_type = "text/event-stream"};
+  answer.stream = events_.open(last);
+  co_return answer;
+}
+
+// https://prometheus.io/docs/instrumenting/exposition_formats/
+Task<ApiAnswer> Api::get_metrics(Call& call) {
+  const QueryFields fields(call.request.query, {});
+  if (!may(call, administrator_))
+    throw ApiError(403, "not-allowed", "only the daemon's owner sees its metrics");
+  std::string text = "# HELP humd_vms VMs by state.\n# TYPE humd_vms gauge\n";
+  for (const VmState state : {VmState::creating, VmState::stopped, VmState::starting, VmState::running,
+                              VmState::paused, VmState::stopping, VmState::deleting})
+    text += "humd_vms{state=\"" + std::string(to_string(state)) + "\"} " +
+            std::to_string(manager_.vms().count_in(state)) + "\n";
+  text += "# HELP humd_vmm_processes VMM processes that are watched.\n# TYPE humd_vmm_processes gauge\n";
+  text += "humd_vmm_processes " + std::to_string(manager_.live().size()) + "\n";
+  ApiAnswer answer{.status = 200, .body = text, .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+  co_return answer;
+}
+
+// --- VMs ---
+
+Task<ApiAnswer> Api::list_vms(Call& call) {
+  const QueryFields fields(call.request.query, {"project", "state", "name", "after", "limit"});
+  VmFilter filter{.project = fields.text("project"),
+                  .state = fields.text("state"),
+                  .name_part = fields.text("name"),
+                  .after = fields.text("after"),
+                  .most = static_cast<int>(fields.number("limit", most_listed, most_listed))};
+  if (!may(call, administrator_)) filter.owner = call.request.peer;
+  const std::vector<VmRow> rows = manager_.vms().list(filter);
+  std::string body = "{\"vms\":[";
+  for (const VmRow& row : rows) (body += &row == rows.data() ? "" : ",") += vm_text(row);
+  const bool more = filter.most > 0 && static_cast<int>(rows.size()) == filter.most;
+  body += "],\"next\":" + (more ? '"' + rows.back().name + '"' : "null") + "}";
+  co_return ok(std::move(body));
+}
+
+Task<ApiAnswer> Api::begun(Call& call, Operation operation) {
+  const QueryFields fields(call.request.query, {"wait_s", "start", "force"});
+  const std::uint64_t seconds = fields.number("wait_s", 0, longest_wait);
+  if (seconds > 0) operation = co_await manager_.wait_for(operation.id, in_seconds(seconds));
+  const bool ended = operation.state != Operation::State::running;
+  ApiAnswer answer{.status = ended ? 200U : 202U,
+                   .body = operation_text(operation, manager_.step_of(operation.id))};
+  answer.headers = {{"Location", "/v1/operations/" + std::to_string(operation.id)}};
+  co_return answer;
+}
+
+Task<ApiAnswer> Api::create_vm(Call& call) {
+  const QueryFields fields(call.request.query, {"wait_s", "start"});
+  fields.number("wait_s", 0, longest_wait);
+  VmSpec spec(parse_json(call.request.body));
+  const bool start = fields.flag("start");
+  Operation operation = co_await manager_.create(std::move(spec), caller_of(call.request), start);
+  const std::uint64_t seconds = fields.number("wait_s", 0, longest_wait);
+  if (start && seconds > 0) {
+    // The start is an operation of its own, which begins when the creation ends.
+    operation = co_await manager_.wait_for(operation.id, in_seconds(seconds));
+    const std::vector<Operation> latest = manager_.journal().list(0, 1, operation.object);
+    if (operation.state == Operation::State::done && !latest.empty()) operation = latest.front();
+  }
+  co_return co_await begun(call, std::move(operation));
+}
+
+Task<ApiAnswer> Api::get_vm(Call& call) {
+  const QueryFields fields(call.request.query, {});
+  co_return vm_answer(200, find_vm(call));
+}
+
+Task<ApiAnswer> Api::patch_vm(Call& call) {
+  const QueryFields fields(call.request.query, {"dry_run"});
+  const VmRow row = find_vm(call);
+  const std::string& wanted = call.request.if_match;
+  if (!wanted.empty() && wanted != "*" && wanted != etag_of(row))
+    throw ApiError(412, "vm-changed", "the VM has been changed meanwhile; get it again");
+  const VmSpec before = row.spec();
+  const VmSpec after = before.with(parse_json(call.request.body));
+  const bool lives = row.state != VmState::stopped;
+  const json later = lives ? json(before.needs_restart(after)) : json::array();
+  if (fields.flag("dry_run")) co_return ok(dumped({{"spec", after.json()}, {"needs_restart", later}}));
+  const VmRow changed = co_await manager_.update(row, after);
+  ApiAnswer answer = ok("{\"vm\":" + vm_text(changed) + ",\"needs_restart\":" + dumped(later) + "}");
+  answer.headers = {{"ETag", etag_of(changed)}};
+  co_return answer;
+}
+
+Task<ApiAnswer> Api::delete_vm(Call& call) {
+  const QueryFields fields(call.request.query, {"wait_s", "force"});
+  fields.number("wait_s", 0, longest_wait);
+  const VmRow row = find_vm(call);
+  json arguments = json::object();
+  arguments["force"] = fields.flag("force");
+  Operation operation = co_await manager_.begin("delete", row, caller_of(call.request), dumped(arguments));
+  co_return co_await begun(call, std::move(operation));
+}
+
+Task<ApiAnswer> Api::act_on_vm(Call& call) {
+  const QueryFields fields(call.request.query, {"wait_s"});
+  fields.number("wait_s", 0, longest_wait);
+  const std::string& kind = call.parts[2];
+  if (std::find(std::begin(vm_actions), std::end(vm_actions), kind) == std::end(vm_actions))
+    throw ApiError(404, "no-such-action",
+                   "there is no such action; there are start, stop, kill, pause, resume, restart");
+  const VmRow row = find_vm(call);
+  const bool stops = kind == "stop" || kind == "restart";
+  const json given = checked_fields(
+      kind, stops ? std::span<const Field>(stop_fields) : std::span<const Field>(), body_of(call.request));
+  json arguments = json::object();
+  if (stops) {
+    const auto usual = static_cast<std::uint64_t>(row.spec().stop_timeout().count());
+    arguments["timeout_ms"] = given.value("timeout_s", usual) * 1000;
+    arguments["again"] = kind == "restart";
+  }
+  Operation operation = co_await manager_.begin(kind, row, caller_of(call.request), dumped(arguments));
+  co_return co_await begun(call, std::move(operation));
+}
+
+Task<ApiAnswer> Api::wait_for_vm(Call& call) {
+  const QueryFields fields(call.request.query, {"for", "timeout_s"});
+  const std::string wanted = fields.text("for").empty() ? "stopped" : fields.text("for");
+  if (wanted != "stopped" && wanted != "running" && wanted != "paused")
+    throw ConfigError("for", wanted.substr(0, 64), "not accepted", "give stopped, running or paused");
+  const TimePoint deadline = in_seconds(fields.number("timeout_s", 60, longest_wait));
+  for (;;) {
+    const VmRow row = find_vm(call);
+    // One that is about to be restarted has not stopped.
+    if (to_string(row.state) == wanted && !(wanted == "stopped" && row.restart_at))
+      co_return vm_answer(200, row);
+    if (!co_await manager_.wait_for_change(deadline)) break;
+  }
+  co_return vm_answer(202, find_vm(call));
+}
+
+Task<ApiAnswer> Api::get_logs(Call& call) {
+  const QueryFields fields(call.request.query, {"of"});
+  const VmRow row = find_vm(call);
+  const std::string of = fields.text("of").empty() ? "console" : fields.text("of");
+  if (of != "console" && of != "vmm")
+    throw ConfigError("of", of.substr(0, 64), "not accepted", "give console or vmm");
+  const Folders& folders = manager_.folders();
+  ApiAnswer answer{.status = 200, .content_type = "text/plain; charset=utf-8"};
+  answer.body = end_of_file(of == "console" ? folders.vm_console(row.id) : folders.vm_log(row.id), most_log);
+  co_return answer;
+}
+
+Task<ApiAnswer> Api::get_statistics(Call& call) {
+  const QueryFields fields(call.request.query, {});
+  const VmRow row = find_vm(call);
+  if (manager_.live().find(row.id) == nullptr)
+    throw ApiError(409, "vm-stopped", "the VM '" + row.name + "' does not run");
+  HttpCall request;
+  request.target = "/hum/v1/statistics";
+  HttpReply reply = co_await http_call(manager_.folders().vm_socket(row.id), std::move(request),
+                                       manager_.settings().call_patience);
+  co_return ApiAnswer{.status = reply.status == 200 ? 200U : 502U, .body = std::move(reply.body)};
+}
+
+// --- operations ---
+
+Task<ApiAnswer> Api::list_operations(Call& call) {
+  const QueryFields fields(call.request.query, {"vm", "before", "limit"});
+  std::int64_t object = 0;
+  if (const std::string name = fields.text("vm"); !name.empty()) {
+    call.parts = {"vms", name};
+    object = find_vm(call).id;
+  }
+  const auto before = static_cast<std::int64_t>(fields.number("before", 0, INT64_MAX));
+  const auto limit = static_cast<int>(fields.number("limit", most_listed, most_listed));
+  std::string body;
+  std::int64_t last = 0;
+  const std::vector<Operation> found = manager_.journal().list(before, limit, object);
+  for (const Operation& each : found) {
+    last = each.id;
+    if (may(call, each.owner))
+      (body += body.empty() ? "" : ",") += operation_text(each, manager_.step_of(each.id));
+  }
+  const bool more = limit > 0 && static_cast<int>(found.size()) == limit;
+  co_return ok("{\"operations\":[" + body + "],\"next\":" + (more ? std::to_string(last) : "null") + "}");
+}
+
+Task<ApiAnswer> Api::get_operation(Call& call) {
+  const QueryFields fields(call.request.query, {"wait_s"});
+  const std::uint64_t seconds = fields.number("wait_s", 0, longest_wait);
+  Operation operation = find_operation(call);
+  if (seconds > 0) operation = co_await manager_.wait_for(operation.id, in_seconds(seconds));
+  co_return ok(operation_text(operation, manager_.step_of(operation.id)));
+}
+
+Task<ApiAnswer> Api::cancel_operation(Call& call) {
+  const QueryFields fields(call.request.query, {"wait_s"});
+  fields.number("wait_s", 0, longest_wait);
+  Operation operation = find_operation(call);
+  manager_.cancel(operation.id);
+  co_return co_await begun(call, std::move(operation));
+}
+
+}  // namespace hum

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "tools/humd/journal.h"
+#include "tools/humd/vm_table.h"
+
+namespace hum {
+
+// A time as RFC 3339 has it, in UTC with milliseconds, from seconds since 1970.
+std::string time_text(double seconds);
+
+// JSON texts of what clients see.
+std::string vm_text(const VmRow& vm);
+std::string operation_text(const Operation& operation, std::string_view step);
+
+// What stands behind the question mark of a target.
+class QueryFields {
+ public:
+  // Throws ConfigError: a name that is not among these, or is there twice, or a wrong escape.
+  QueryFields(std::string_view query, std::initializer_list<std::string_view> names);
+
+  std::string text(std::string_view name) const;
+  // Throws ConfigError.
+  bool flag(std::string_view name) const;
+  std::uint64_t number(std::string_view name, std::uint64_t otherwise, std::uint64_t most) const;
+
+ private:
+  std::map<std::string, std::string, std::less<>> fields_;
+};
+
+}  // namespace hum

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/humd/arguments.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+#include "tools/hum/usage.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Beside this program: they are installed together.
+std::string usual_vmm() {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  return (self.parent_path() / "hum-vmm").string();
+}
+
+}  // namespace
+
+std::optional<DaemonArguments> parse_daemon_arguments(const std::vector<std::string>& arguments) {
+  CLI::App app("Hummingbird's daemon: launches virtual machines and keeps track of them.", "humd");
+  app.set_version_flag("--version", "humd " HUM_VERSION);
+  std::string state;
+  std::string run;
+  DaemonArguments result;
+  app.add_option(
+      "--state", state,
+      "folder of what outlives a restart of the host (default: /var/lib/hum; of a user: ~/.local/state/hum)");
+  app.add_option("--run", run,
+                 "folder of what need not (default: /run/hum; of a user: $XDG_RUNTIME_DIR/hum)");
+  app.add_option("--socket", result.socket, "Unix socket of the API (default: humd.sock in the run folder)");
+  app.add_option("--vmm", result.vmm_program,
+                 "program that runs a VM (default: hum-vmm beside this program)");
+  app.footer("Examples:\n  humd\n  humd --state /srv/hum --run /run/hum --socket /run/hum/api.sock");
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as the parser wants them
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() != 0) throw usage_error(app, error);
+    app.exit(error);
+    return {};
+  }
+  if (state.empty() || run.empty()) result.folders = Folders::usual();
+  if (!state.empty()) result.folders.state = fs::absolute(state);
+  if (!run.empty()) result.folders.run = fs::absolute(run);
+  if (result.socket.empty()) result.socket = result.folders.socket();
+  result.vmm_program = fs::absolute(result.vmm_program.empty() ? usual_vmm() : result.vmm_program);
+  if (::access(result.vmm_program.c_str(), X_OK) != 0)
+    throw ConfigError("--vmm", result.vmm_program, "no program", "give the path of hum-vmm");
+  return result;
+}
+
+}  // namespace hum

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/humd/manager.h"
+
+#include <nettle/sha2.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tools/humd/api_error.h"
+#include "tools/humd/files.h"
+#include "tools/humd/vm_workflows.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+using std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds record_pause{5};
+constexpr std::chrono::seconds record_patience{5};  // for a VMM that has begun to say who it is
+constexpr int operations_kept = 10'000;
+constexpr std::size_t longest_key = 255;
+
+std::string digest_of(std::string_view text) {
+  sha256_ctx state;
+  sha256_init(&state);
+  sha256_update(&state, text.size(), reinterpret_cast<const std::uint8_t*>(text.data()));
+  std::array<std::uint8_t, SHA256_DIGEST_SIZE> digest{};
+  sha256_digest(&state, digest.size(), digest.data());
+  std::string result;
+  for (const std::uint8_t byte : digest) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    result += digits[byte >> 4U];
+    result += digits[byte & 15U];
+  }
+  return result;
+}
+
+// What is written in its time and not committed at its end is undone.
+class Transaction {
+ public:
+  explicit Transaction(Store& store) : store_(store) {}
+  ~Transaction() { store_.rollback(); }
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
+
+ private:
+  Store& store_;
+};
+
+}  // namespace
+
+Manager::Manager(boost::asio::io_context& context, ManagerSettings settings, Journal::Observer observer)
+    : context_(context),
+      settings_(std::move(settings)),
+      boot_id_(current_boot_id()),
+      store_(context, settings_.folders.store(), settings_.vfs),
+      journal_(store_, std::move(observer)),
+      vms_(store_),
+      live_(context, [this](std::int64_t id) { on_end(id); }) {}
+
+Manager::~Manager() = default;
+
+void Manager::tell(std::string_view type, const nlohmann::json& data) {
+  changed_.notify_all();
+  if (sink_) sink_(type, data);
+}
+
+// --- operations ---
+
+std::optional<Operation> Manager::asked_before(const Caller& caller) {
+  if (caller.key.empty()) return {};
+  Query row = store_.database().query("SELECT digest, operation FROM request WHERE owner = ? AND key = ?",
+                                      {static_cast<std::int64_t>(caller.user), caller.key});
+  if (!row.next()) return {};
+  if (row.text(0) != digest_of(caller.what))
+    throw ApiError(422, "key-reused",
+                   "the Idempotency-Key '" + caller.key.substr(0, 64) +
+                       "' was given with another request; give a new one");
+  return journal_.find(row.number(1));
+}
+
+Operation Manager::begin_operation(Operation operation, const Caller& caller) {
+  journal_.begin(operation);
+  if (!caller.key.empty())
+    store_.database().execute("INSERT OR REPLACE INTO request VALUES (?, ?, ?, ?, ?)",
+                              {static_cast<std::int64_t>(caller.user), caller.key, digest_of(caller.what),
+                               operation.id, operation.created});
+  store_.commit();
+  launch(operation);
+  return operation;
+}
+
+Operation Manager::begin_by_itself(const std::string& kind, const VmRow& vm, const std::string& arguments) {
+  Operation operation{
+      .kind = kind, .object = vm.id, .object_name = vm.name, .owner = vm.owner, .arguments = arguments};
+  const Transaction transaction(store_);
+  return begin_operation(std::move(operation), {});
+}
+
+Task<Operation> Manager::create(VmSpec spec, Caller caller, bool start) {
+  if (caller.key.size() > longest_key)
+    throw ConfigError("Idempotency-Key", caller.key.substr(0, 64), "too long", "give up to 255 characters");
+  if (auto before = asked_before(caller)) co_return std::move(*before);
+  Operation operation{.kind = "create", .object_name = spec.name(), .owner = caller.user};
+  operation.arguments = json{{"start", start}}.dump();
+  {
+    const Transaction transaction(store_);
+    operation.object = vms_.insert(spec, caller.user);
+    operation = begin_operation(std::move(operation), caller);
+  }
+  co_await store_.synced();
+  co_return operation;
+}
+
+Task<Operation> Manager::begin(std::string kind, VmRow vm, Caller caller, std::string arguments) {
+  if (caller.key.size() > longest_key)
+    throw ConfigError("Idempotency-Key", caller.key.substr(0, 64), "too long", "give up to 255 characters");
+  if (auto before = asked_before(caller)) co_return std::move(*before);
+  // What ends a VM whatever it is at does not wait for what is under way.
+  const bool forced = kind == "kill" || (kind == "delete" && json::parse(arguments).value("force", false));
+  if (const auto busy = runs_.find(vm.id); busy != runs_.end()) {
+    const std::shared_ptr<Run> run = busy->second;
+    if (!forced)
+      throw ApiError(409, "vm-busy",
+                     "operation " + std::to_string(run->operation.id) + " (" + run->operation.kind +
+                         ") on '" + vm.name + "' is under way; wait for it, or cancel it");
+    run->cancel();
+    while (run->operation.state == Operation::State::running) co_await changed_.wait_until();
+  }
+  const auto row = vms_.find(vm.id);
+  if (!row) throw ApiError(404, "vm-not-found", "there is no VM '" + vm.name + "'");
+  if (runs_.contains(vm.id))
+    throw ApiError(409, "vm-busy", "another operation on '" + vm.name + "' is under way");
+  if (kind == "delete" && row->state != VmState::stopped && !forced)
+    throw ApiError(409, "vm-running", "the VM '" + vm.name + "' runs; stop it first, or delete it by force");
+  check_vm_state(kind, *row);
+  Operation operation{.kind = kind,
+                      .object = row->id,
+                      .object_name = row->name,
+                      .owner = caller.user,
+                      .arguments = arguments};
+  {
+    const Transaction transaction(store_);
+    operation = begin_operation(std::move(operation), caller);
+  }
+  co_await store_.synced();
+  co_return operation;
+}
+
+Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
+  if (runs_.contains(vm.id))
+    throw ApiError(409, "vm-busy", "an operation on '" + vm.name + "' is under way; wait for it");
+  {
+    const Transaction transaction(store_);
+    vms_.set_spec(vm.id, spec);
+    store_.commit();
+  }
+  reschedule();
+  tell("vm.updated", {{"vm", spec.name()}, {"id", vm.id}});
+  co_await store_.synced();
+  auto row = vms_.find(vm.id);
+  if (!row) throw ApiError(404, "vm-not-found", "the VM is not there any more");
+  co_return std::move(*row);
+}
+
+void Manager::launch(const Operation& operation) {
+  const auto run = std::make_shared<Run>(operation);
+  runs_[operation.object] = run;
+  boost::asio::co_spawn(context_, run_to_end(run), boost::asio::detached);
+}
+
+Task<> Manager::run_to_end(std::shared_ptr<Run> run) {
+  const Workflow* const workflow = vm_workflow(run->operation.kind);
+  if (workflow != nullptr) co_await carry_out(*this, journal_, store_, *workflow, *run);
+  const Operation& operation = run->operation;
+  runs_.erase(operation.object);
+  json data = {{"operation", operation.id},
+               {"kind", operation.kind},
+               {"vm", operation.object_name},
+               {"state", to_string(operation.state)}};
+  if (operation.failure)
+    data["error"] = {{"code", operation.failure->code}, {"message", operation.failure->text}};
+  tell("operation.ended", data);
+  const auto vm = vms_.find(operation.object);
+  if (!vm) co_return;
+  // What came while the operation was under way.
+  if (live_.find(vm->id) != nullptr && live_.has_ended(vm->id)) on_end(vm->id);
+  const bool created = operation.kind == "create" && operation.state == Operation::State::done;
+  if (created && json::parse(operation.arguments).value("start", false) && !runs_.contains(vm->id)) {
+    try {
+      begin_by_itself("start", *vm, "{}");
+    } catch (const StoreError&) {  // as if it had not been asked for; the VM is there
+    }
+  }
+}
+
+void Manager::on_end(std::int64_t id) {
+  if (is_recovering_) return;  // which looks at the end
+  if (const auto run = runs_.find(id); run != runs_.end()) return run->second->changed.notify_all();
+  const auto vm = vms_.find(id);
+  if (!vm) return live_.remove(id);
+  try {
+    begin_by_itself("end", *vm, "{}");
+  } catch (const StoreError&) {
+    // As soon as the store takes it.
+    boost::asio::co_spawn(
+        context_,
+        [](Manager& manager, std::int64_t vm_id) -> Task<> {
+          Notifier pause;
+          co_await pause.wait_until(steady_clock::now() + std::chrono::seconds(1));
+          if (manager.live().find(vm_id) != nullptr) manager.on_end(vm_id);
+        }(*this, id),
+        boost::asio::detached);
+  }
+}
+
+Task<Operation> Manager::wait_for(std::int64_t id, TimePoint deadline) {
+  for (;;) {
+    auto operation = journal_.find(id);
+    if (!operation) throw ApiError(404, "operation-not-found", "there is no operation " + std::to_string(id));
+    if (operation->state != Operation::State::running) co_return std::move(*operation);
+    if (steady_clock::now() >= deadline) co_return std::move(*operation);
+    co_await changed_.wait_until(deadline);
+  }
+}
+
+void Manager::cancel(std::int64_t id) {
+  const auto operation = journal_.find(id);
+  if (!operation) throw ApiError(404, "operation-not-found", "there is no operation " + std::to_string(id));
+  const auto run = runs_.find(operation->object);
+  if (run == runs_.end() || run->second->operation.id != id)
+    throw ApiError(409, "operation-ended", "operation " + std::to_string(id) + " has ended");
+  run->second->cancel();
+}
+
+std::string_view Manager::step_of(std::int64_t id) const {
+  const auto run = std::find_if(runs_.begin(), runs_.end(),
+                                [&](const auto& each) { return each.second->operation.id == id; });
+  return run == runs_.end() ? std::string_view() : run->second->step;
+}
+
+// --- what is due ---
+
+void Manager::begin_what_is_due(double now) {
+  for (const std::int64_t id : vms_.due_restarts(now)) {
+    const auto vm = vms_.find(id);
+    if (vm && !runs_.contains(id) && vm->state == VmState::stopped)
+      begin_by_itself("start", *vm, R"({"by_policy": true})");
+  }
+  for (const std::int64_t id : vms_.expired(now)) {
+    const auto vm = vms_.find(id);
+    if (vm && !runs_.contains(id)) begin_by_itself("delete", *vm, R"({"force": true})");
+  }
+}
+
+// A clock that is set meanwhile is noticed before long; what was due and busy, or could not be stored, is
+// tried again.
+Task<> Manager::follow_schedule() {
+  constexpr double longest_sleep = 60;
+  constexpr double shortest_sleep = 0.05;
+  for (;;) {
+    double sleep = longest_sleep;
+    try {
+      begin_what_is_due(wall_clock());
+      sleep = vms_.next_due().value_or(wall_clock() + longest_sleep) - wall_clock();
+    } catch (const StoreError&) {
+      sleep = 1;
+    }
+    sleep = std::clamp(sleep, shortest_sleep, longest_sleep);
+    co_await schedule_changed_.wait_until(
+        steady_clock::now() +
+        std::chrono::duration_cast<steady_clock::duration>(std::chrono::duration<double>(sleep)));
+  }
+}
+
+// --- recovery ---
+
+Task<bool> Manager::adopt(std::int64_t id) {
+  const std::string record = folders().vm_record(id);
+  const auto adopt_this = [&](std::optional<ProcessIdentity> identity) {
+    if (!identity) return false;
+    if (identity->boot_id.empty()) identity->boot_id = boot_id_;
+    auto process = VmmProcess::adopt(*identity, settings_.vmm_program);
+    if (!process) return false;
+    live_.add(id, std::move(*process));
+    vms_.set_process(id, *identity);
+    return true;
+  };
+  const auto row = vms_.find(id);
+  if (row && adopt_this(row->process)) co_return true;
+  const auto deadline = steady_clock::now() + record_patience;
+  Notifier pause;
+  for (;;) {
+    if (!std::filesystem::exists(folders().vm_lock(id))) co_return false;
+    if (RunLock::take(folders().vm_lock(id))) co_return false;
+    if (adopt_this(identity_in_record(record))) co_return true;
+    if (steady_clock::now() > deadline) break;
+    co_await pause.wait_until(steady_clock::now() + record_pause);
+  }
+  if (adopt_this(find_holder(folders().vm_lock(id), settings_.vmm_program))) co_return true;
+  throw ApiError(409, "vm-locked",
+                 "a process that is no VMM of this daemon holds '" + folders().vm_lock(id) + "'");
+}
+
+// What lives is in live_ already.
+Task<> Manager::recover_vm(VmRow vm) {
+  if (live_.find(vm.id) != nullptr) co_return;  // as it was left
+  const bool rebooted = vm.process && vm.process->boot_id != boot_id_;
+  const std::string arguments = rebooted ? R"({"lost": "the host was restarted"})" : "{}";
+  begin_by_itself("end", vm, arguments);
+  co_return;
+}
+
+void Manager::sweep() {
+  const auto numbers_in = [](const std::filesystem::path& folder) {
+    std::vector<std::int64_t> found;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+      const std::string name = entry.path().filename();
+      if (!name.empty() && name.size() < 18 && name.find_first_not_of("0123456789") == std::string::npos)
+        found.push_back(std::stoll(name));
+    }
+    return found;
+  };
+  for (const std::int64_t id : numbers_in(folders().live_vms())) {
+    if (runs_.contains(id) || live_.find(id) != nullptr) continue;
+    if (vms_.find(id) && vms_.find(id)->state != VmState::stopped) continue;
+    // Whoever holds it is not known; it is not touched.
+    if (std::filesystem::exists(folders().vm_lock(id)) && !RunLock::take(folders().vm_lock(id))) continue;
+    remove_tree(folders().live_vm(id));
+  }
+  for (const std::int64_t id : numbers_in(folders().vms()))
+    if (!vms_.find(id)) remove_tree(folders().vm(id));
+}
+
+Task<> Manager::recover() {
+  for (const auto& folder : {folders().vms(), folders().live_vms()}) make_private_folder(folder);
+  const Transaction transaction(store_);
+  journal_.prune(operations_kept);
+  store_.commit();
+  using enum VmState;
+  const std::vector<VmRow> active = vms_.in_states({starting, running, paused, stopping, deleting});
+  for (const VmRow& vm : active) {
+    try {
+      co_await adopt(vm.id);
+      store_.commit();
+    } catch (const std::exception& error) {
+      store_.rollback();
+      tell("vm.unclear", {{"vm", vm.name}, {"id", vm.id}, {"reason", error.what()}});
+    }
+  }
+  for (const Operation& operation : journal_.open()) launch(operation);
+  for (const VmRow& vm : active)
+    if (!runs_.contains(vm.id)) co_await recover_vm(vm);
+  sweep();
+
+  std::string last_boot;
+  {
+    Query row = store_.database().query("SELECT value FROM meta WHERE key = 'boot_id'");
+    if (row.next()) last_boot = row.text(0);
+  }
+  if (last_boot != boot_id_) {
+    std::vector<std::pair<unsigned, VmRow>> due;
+    for (const VmRow& vm : vms_.in_states({stopped})) {
+      const VmSpec spec = vm.spec();
+      if (spec.autostart() && !runs_.contains(vm.id) && !vm.restart_at)
+        due.emplace_back(spec.start_order(), vm);
+    }
+    std::stable_sort(due.begin(), due.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (const auto& [order, vm] : due) begin_by_itself("start", vm, R"({"by_policy": true})");
+    store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", {boot_id_});
+    store_.commit();
+  }
+  co_await store_.synced();
+  is_recovering_ = false;
+  boost::asio::co_spawn(context_, follow_schedule(), boost::asio::detached);
+  // Those that ended while they were adopted.
+  for (const VmRow& vm : active)
+    if (live_.find(vm.id) != nullptr && live_.has_ended(vm.id)) on_end(vm.id);
+}
+
+}  // namespace hum

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <functional>
+#include <map>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+#include "tools/humd/folders.h"
+#include "tools/humd/journal.h"
+#include "tools/humd/live_vms.h"
+#include "tools/humd/store.h"
+#include "tools/humd/vm_table.h"
+#include "tools/humd/workflow.h"
+
+namespace hum {
+
+struct ManagerSettings {
+  Folders folders;
+  std::string vmm_program;  // absolute
+  std::chrono::milliseconds start_patience{30'000};
+  std::chrono::milliseconds call_patience{2'000};  // of the VMM's API
+  std::chrono::milliseconds term_patience{5'000};  // from SIGTERM to SIGKILL
+  std::string vfs{};                               // of the store; empty: SQLite's usual one
+};
+
+// Who asks, and the key by which a request that is sent again is known: it begins nothing then.
+struct Caller {
+  uid_t user = 0;
+  std::string key{};   // the header Idempotency-Key; empty: none
+  std::string what{};  // all that the request asks for
+};
+
+// Something that has happened, for those who listen: a type like "vm.started", and one JSON object.
+using EventSink = std::function<void(std::string_view type, const nlohmann::json& data)>;
+
+// The daemon's logic: begins operations, carries them out, and sees to it that what runs is known, whenever
+// the daemon itself was killed. Belongs to the thread that runs the context.
+class Manager {
+ public:
+  Manager(boost::asio::io_context& context, ManagerSettings settings, Journal::Observer observer = {});
+  ~Manager();
+  Manager(const Manager&) = delete;
+  Manager& operator=(const Manager&) = delete;
+
+  // Finds the VMMs that live, goes on with what was under way, and cleans up; then restarts what is due.
+  // Before anything else.
+  Task<> recover();
+
+  // Each begins an operation, which is stored when the answer is there, and throws ApiError, ConfigError,
+  // StoreError where it may not begin.
+  Task<Operation> create(VmSpec spec, Caller caller, bool start);
+  // kind: one of the operations on a VM that is there ("start", "stop", ...), with its arguments.
+  Task<Operation> begin(std::string kind, VmRow vm, Caller caller, std::string arguments);
+  // Changes what a VM is to be, at once.
+  Task<VmRow> update(VmRow vm, VmSpec spec);
+
+  // The operation when it has ended, or as it is when the time comes. Throws ApiError (404).
+  Task<Operation> wait_for(std::int64_t operation, TimePoint deadline);
+  // Returns when the VM's row may have changed, or false when the time comes.
+  Task<bool> wait_for_change(TimePoint deadline) { return changed_.wait_until(deadline); }
+  void cancel(std::int64_t operation);
+  // The step that an operation is at; empty: it is not under way.
+  std::string_view step_of(std::int64_t operation) const;
+
+  void listen(EventSink sink) { sink_ = std::move(sink); }
+
+  // For the steps.
+  const ManagerSettings& settings() const { return settings_; }
+  const Folders& folders() const { return settings_.folders; }
+  Store& store() { return store_; }
+  Journal& journal() { return journal_; }
+  VmTable& vms() { return vms_; }
+  LiveVms& live() { return live_; }
+  const std::string& boot_id() const { return boot_id_; }
+  void tell(std::string_view type, const nlohmann::json& data);
+  // Adopts the process of a VM that this or an earlier daemon has started; false: there is none. Waits for
+  // one that has begun and not said so yet. Throws HostError: somebody holds the VM's lock and is no VMM of
+  // ours.
+  Task<bool> adopt(std::int64_t id);
+  // Times of restarts or expiry have changed.
+  void reschedule() { schedule_changed_.notify_all(); }
+
+ private:
+  void launch(const Operation& operation);
+  Task<> run_to_end(std::shared_ptr<Run> run);
+  void on_end(std::int64_t id);
+  Task<> follow_schedule();
+  void begin_what_is_due(double now);
+  Task<> recover_vm(VmRow vm);
+  void sweep();
+  // Stores it and sets it going.
+  Operation begin_operation(Operation operation, const Caller& caller);
+  Operation begin_by_itself(const std::string& kind, const VmRow& vm, const std::string& arguments);
+  std::optional<Operation> asked_before(const Caller& caller);
+
+  boost::asio::io_context& context_;
+  ManagerSettings settings_;
+  std::string boot_id_;
+  Store store_;
+  Journal journal_;
+  VmTable vms_;
+  LiveVms live_;
+  std::map<std::int64_t, std::shared_ptr<Run>> runs_;  // by the object's number
+  bool is_recovering_ = true;
+  Notifier changed_;
+  Notifier schedule_changed_;
+  EventSink sink_;
+};
+
+}  // namespace hum

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/humd/vm_spec.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tools/hum-vmm/fields.h"
+#include "vmm/base/errors.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+using enum FieldType;
+
+constexpr std::size_t longest_name = 63;
+constexpr unsigned longest_time = 10 * 366 * 86400;
+constexpr std::size_t most_devices = 64;
+constexpr std::size_t most_labels = 64;
+
+// Whatever the key says is put into the place of that name in a table for both: the daemon's own fields.
+constexpr Field spec_fields[] = {
+    {.name = "name", .required = true},
+    {.name = "project"},
+    {.name = "labels", .type = texts_by_name},
+    {.name = "cpus", .type = integer, .minimum = 1, .maximum = 32},
+    {.name = "memory_mib", .type = integer, .minimum = 2, .maximum = 1U << 24U},
+    {.name = "kernel", .required = true},
+    {.name = "initrd"},
+    {.name = "cmdline"},
+    {.name = "devices", .type = objects},
+    {.name = "restart", .type = choice, .choices = "no|on-failure|always"},
+    {.name = "most_restarts", .type = integer, .minimum = 1},
+    {.name = "autostart", .type = boolean},
+    {.name = "start_order", .type = integer, .maximum = 1'000'000},
+    {.name = "stop_timeout_s", .type = integer, .maximum = 86400},
+    {.name = "lifetime_s", .type = integer, .minimum = 1, .maximum = longest_time},
+};
+
+// A change of any other field counts from the next start on.
+constexpr std::string_view live_fields[] = {"name",        "project",        "labels",
+                                            "restart",     "most_restarts",  "autostart",
+                                            "start_order", "stop_timeout_s", "lifetime_s"};
+
+constexpr Field device_fields[] = {
+    {.name = "name", .required = true},
+    {.name = "kind", .required = true},
+};
+
+json with_defaults(json fields) {
+  static const json defaults = {
+      {"project", "default"}, {"cpus", 1},
+      {"memory_mib", 256},    {"cmdline", "console=ttyS0 panic=-1 reboot=panic_warm quiet"},
+      {"restart", "no"},      {"autostart", false},
+      {"start_order", 0},     {"stop_timeout_s", 10}};
+  for (const auto& [key, value] : defaults.items())
+    if (!fields.contains(key)) fields[key] = value;
+  return fields;
+}
+
+void check_path(const json& fields, const char* key) {
+  if (!fields.contains(key)) return;
+  const auto path = fields[key].get<std::string>();
+  if (!path.starts_with('/'))
+    throw ConfigError(key, path, "no absolute path",
+                      "give a path from the root, for the daemon has a folder of its own");
+}
+
+// The options themselves are the VMM's to check.
+void check_device(const json& device) {
+  json plain = device;
+  if (plain.contains("options")) {
+    if (!plain["options"].is_object())
+      throw ConfigError("devices.options", "", "no object", "give the options as an object");
+    plain.erase("options");
+  }
+  plain = checked_fields("devices", device_fields, plain);
+  check_name("devices.name", plain["name"].get<std::string>());
+}
+
+void check(const json& fields) {
+  check_name("name", fields["name"].get<std::string>());
+  if (fields.contains("project")) check_name("project", fields["project"].get<std::string>());
+  check_path(fields, "kernel");
+  check_path(fields, "initrd");
+  if (fields.contains("labels") && fields["labels"].size() > most_labels)
+    throw ConfigError("labels", "", "more than " + std::to_string(most_labels));
+  if (!fields.contains("devices")) return;
+  if (fields["devices"].size() > most_devices)
+    throw ConfigError("devices", "", "more than " + std::to_string(most_devices));
+  std::set<std::string> names;
+  for (const json& device : fields["devices"]) {
+    check_device(device);
+    if (!names.insert(device["name"].get<std::string>()).second)
+      throw ConfigError("devices.name", device["name"].get<std::string>(), "two devices have this name");
+  }
+}
+
+}  // namespace
+
+void check_name(const std::string& key, std::string_view name) {
+  const auto is_small = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  const bool good = !name.empty() && name.size() <= longest_name && is_small(name.front()) &&
+                    std::all_of(name.begin(), name.end(),
+                                [&](char c) { return is_small(c) || c == '-' || c == '_' || c == '.'; });
+  // A number is an object's, whatever it is called.
+  const bool number = std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (good && !number) return;
+  throw ConfigError(
+      key, std::string(name.substr(0, longest_name + 1)), "no name",
+      "give up to 63 of a-z, 0-9, '-', '_' and '.', a letter or digit first, and not digits only");
+}
+
+VmSpec::VmSpec(const nlohmann::json& given) : fields_(std::make_unique<nlohmann::json>()) {
+  *fields_ = with_defaults(checked_fields("vm", spec_fields, given));
+  check(*fields_);
+}
+
+VmSpec VmSpec::stored(const std::string& text) {
+  return VmSpec(json::parse(text));
+}
+
+VmSpec::VmSpec(const VmSpec& other) : fields_(std::make_unique<nlohmann::json>(*other.fields_)) {}
+VmSpec& VmSpec::operator=(const VmSpec& other) {
+  *fields_ = *other.fields_;
+  return *this;
+}
+VmSpec::VmSpec(VmSpec&&) noexcept = default;
+VmSpec& VmSpec::operator=(VmSpec&&) noexcept = default;
+VmSpec::~VmSpec() = default;
+
+VmSpec VmSpec::with(const nlohmann::json& changes) const {
+  if (!changes.is_object()) throw ConfigError("vm", "", "no object", "give the fields to change");
+  nlohmann::json merged = *fields_;
+  for (const auto& [key, value] : changes.items()) merged[key] = value;  // null is as if it were not there
+  return VmSpec(merged);
+}
+
+std::vector<std::string> VmSpec::needs_restart(const VmSpec& other) const {
+  std::vector<std::string> found;
+  for (const Field& field : spec_fields) {
+    const std::string name(field.name);
+    if (std::find(std::begin(live_fields), std::end(live_fields), field.name) != std::end(live_fields))
+      continue;
+    const bool ours = fields_->contains(name);
+    const bool theirs = other.fields_->contains(name);
+    if (ours != theirs || (ours && (*fields_)[name] != (*other.fields_)[name])) found.push_back(name);
+  }
+  return found;
+}
+
+std::string VmSpec::text() const {
+  return fields_->dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string VmSpec::name() const {
+  return (*fields_)["name"];
+}
+
+std::string VmSpec::project() const {
+  return (*fields_)["project"];
+}
+
+std::uint32_t VmSpec::cpus() const {
+  return (*fields_)["cpus"];
+}
+
+std::uint32_t VmSpec::memory_mib() const {
+  return (*fields_)["memory_mib"];
+}
+
+RestartPolicy VmSpec::restart() const {
+  const std::string word = (*fields_)["restart"];
+  if (word == "always") return RestartPolicy::always;
+  return word == "on-failure" ? RestartPolicy::on_failure : RestartPolicy::no;
+}
+
+std::optional<unsigned> VmSpec::most_restarts() const {
+  if (!fields_->contains("most_restarts")) return {};
+  return (*fields_)["most_restarts"].get<unsigned>();
+}
+
+bool VmSpec::autostart() const {
+  return (*fields_)["autostart"];
+}
+
+unsigned VmSpec::start_order() const {
+  return (*fields_)["start_order"];
+}
+
+std::chrono::seconds VmSpec::stop_timeout() const {
+  return std::chrono::seconds((*fields_)["stop_timeout_s"].get<unsigned>());
+}
+
+std::optional<std::chrono::seconds> VmSpec::lifetime() const {
+  if (!fields_->contains("lifetime_s")) return {};
+  return std::chrono::seconds((*fields_)["lifetime_s"].get<unsigned>());
+}
+
+nlohmann::json VmSpec::vmm_config() const {
+  nlohmann::json boot = {{"kernel_image_path", (*fields_)["kernel"]}, {"boot_args", (*fields_)["cmdline"]}};
+  if (fields_->contains("initrd")) boot["initrd_path"] = (*fields_)["initrd"];
+  nlohmann::json config = {{"boot-source", boot},
+                           {"machine-config", {{"vcpu_count", cpus()}, {"mem_size_mib", memory_mib()}}}};
+  if (fields_->contains("devices")) config["hum-devices"] = (*fields_)["devices"];
+  return config;
+}
+
+}  // namespace hum

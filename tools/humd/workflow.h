@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <exception>
+#include <span>
+#include <stdexcept>
+#include <string_view>
+
+#include "tools/humd/journal.h"
+#include "tools/humd/notifier.h"
+
+namespace hum {
+
+class Manager;
+
+// Thrown in a step that waits when its operation is not wanted any more.
+class Cancelled : public std::runtime_error {
+ public:
+  Cancelled() : std::runtime_error("it was cancelled") {}
+};
+
+// An operation that is under way. Belongs to the logic's thread.
+class Run {
+ public:
+  explicit Run(Operation its_operation) : operation(std::move(its_operation)) {}
+
+  // Until something has changed for the operation, or the time comes: false then. Throws Cancelled.
+  Task<bool> wait_until(TimePoint deadline) {
+    if (cancel_wanted && !operation.undoing) throw Cancelled();
+    const bool told = co_await changed.wait_until(deadline);
+    if (cancel_wanted && !operation.undoing) throw Cancelled();
+    co_return told;
+  }
+  Task<bool> wait(std::chrono::microseconds time) {
+    return wait_until(std::chrono::steady_clock::now() + time);
+  }
+  void cancel() {
+    cancel_wanted = true;
+    changed.notify_all();
+  }
+
+  Operation operation;
+  Notifier changed;
+  bool cancel_wanted = false;
+  std::string_view step;  // that it has come to
+};
+
+// Each may be done again after it was done in part or whole, and so may its undoing: a daemon that was killed
+// knows only which step had begun.
+struct Step {
+  std::string_view name;
+  Task<> (*act)(Manager& manager, Run& run);
+  Task<> (*undo)(Manager& manager, Run& run) = nullptr;
+};
+
+struct Workflow {
+  std::string_view kind;
+  std::span<const Step> steps;
+};
+
+// What stopped a step, for clients.
+Operation::Failure failure_of(const std::exception_ptr& error);
+
+// Does what is left of an operation, forwards or back, and stores its end. A store that cannot be written
+// holds it up until it can.
+Task<> carry_out(Manager& manager, Journal& journal, Store& store, const Workflow& workflow, Run& run);
+
+}  // namespace hum
