@@ -41,6 +41,8 @@ class LiveVms {
     bool ended = false;
   };
 
+  void watch(std::int64_t id);
+
   boost::asio::io_context& context_;
   std::function<void(std::int64_t)> on_end_;
   std::map<std::int64_t, std::unique_ptr<Live>> processes_;

@@ -80,11 +80,6 @@ Fd open_pidfd(pid_t pid) {
   return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
 
-bool has_ended(const Fd& pidfd) {
-  pollfd entry{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
-  return ::poll(&entry, 1, 0) != 0;
-}
-
 json record_at(const std::string& path) {
   const json record = json::parse(small_file(path, largest_record), nullptr, false);
   return record.is_object() ? record : json::object();
@@ -137,10 +132,16 @@ std::optional<VmmProcess> VmmProcess::adopt(const ProcessIdentity& identity, con
   Fd pidfd = open_pidfd(identity.pid);
   // What is read from here on is of the process that the pidfd stands for, if that has not ended at the end
   // of it.
-  if (!pidfd || start_time_of(identity.pid) != identity.start_time || !runs_program(identity.pid, program) ||
-      has_ended(pidfd))
+  if (!pidfd || start_time_of(identity.pid) != identity.start_time || !runs_program(identity.pid, program))
     return {};
-  return VmmProcess(identity, std::move(pidfd));
+  VmmProcess process(identity, std::move(pidfd));
+  if (process.has_ended()) return {};
+  return process;
+}
+
+bool VmmProcess::has_ended() const {
+  pollfd entry{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&entry, 1, 0) != 0;
 }
 
 void VmmProcess::signal(int number) const {

@@ -33,6 +33,7 @@ class VmmProcess {
   const ProcessIdentity& identity() const { return identity_; }
   // Readable from the process's end on.
   int fd() const { return pidfd_.get(); }
+  bool has_ended() const;
   // Nothing happens to a process that has ended. Throws HostError.
   void signal(int number) const;
   // Lets go of one that has ended, if it is a child of ours.
