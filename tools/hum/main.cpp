@@ -19,6 +19,7 @@
 #include "tools/hum/standard_streams.h"
 #include "tools/hum/test/test_command.h"
 #include "tools/hum/usage.h"
+#include "tools/hum/vm/vm_command.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/open_file_limit.h"
 
@@ -51,6 +52,7 @@ int dispatch(std::vector<std::string> arguments) {
   hum::TestCommand test(*app.add_subcommand("test", "Run guest test images and tell how each ended"), code);
   hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
   hum::DiskCommand disk(*app.add_subcommand("disk", "Make, check, convert and resize disk images"), code);
+  hum::VmCommand vm(*app.add_subcommand("vm", "Launch VMs that the daemon keeps, and manage them"), code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
                               code);
   hum::add_probe_command(

@@ -98,6 +98,7 @@ const Api::Route Api::routes[] = {
     {"GET", "vms/*/wait", &Api::wait_for_vm},
     {"GET", "vms/*/logs", &Api::get_logs},
     {"GET", "vms/*/statistics", &Api::get_statistics},
+    {"GET", "vms/*/console", &Api::get_console},
     {"POST", "vms/*/*", &Api::act_on_vm},
     {"GET", "operations", &Api::list_operations},
     {"GET", "operations/*", &Api::get_operation},
@@ -373,6 +374,15 @@ Task<ApiAnswer> Api::get_statistics(Call& call) {
   HttpReply reply = co_await http_call(manager_.folders().vm_socket(row.id), std::move(request),
                                        manager_.settings().call_patience);
   co_return ApiAnswer{.status = reply.status == 200 ? 200U : 502U, .body = std::move(reply.body)};
+}
+
+// The VM's own process serves it, to this user alone.
+Task<ApiAnswer> Api::get_console(Call& call) {
+  const QueryFields fields(call.request.query, {});
+  const VmRow row = find_vm(call);
+  if (manager_.live().find(row.id) == nullptr)
+    throw ApiError(409, "vm-stopped", "the VM '" + row.name + "' does not run");
+  co_return ok(dumped({{"socket", manager_.folders().vm_socket(row.id)}, {"path", "/hum/v1/console"}}));
 }
 
 // --- operations ---

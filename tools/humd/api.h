@@ -43,6 +43,7 @@ class Api {
   Task<ApiAnswer> wait_for_vm(Call& call);
   Task<ApiAnswer> get_logs(Call& call);
   Task<ApiAnswer> get_statistics(Call& call);
+  Task<ApiAnswer> get_console(Call& call);
   Task<ApiAnswer> list_operations(Call& call);
   Task<ApiAnswer> get_operation(Call& call);
   Task<ApiAnswer> cancel_operation(Call& call);

@@ -123,8 +123,11 @@ void restart_later(Manager& manager, const Run& run, unsigned failures) {
 
 Task<> give_up_start(Manager& manager, Run& run) {
   const VmRow row = row_of(manager, run);
+  const std::string reason = run.operation.failure ? run.operation.failure->text : "";
+  const json ended = {{"at", wall_clock()}, {"asked", false}, {"cause", "not-started"}, {"detail", reason}};
   manager.vms().set_state(row.id, VmState::stopped);
-  tell(manager, run, "vm.failed", {{"reason", run.operation.failure ? run.operation.failure->text : ""}});
+  manager.vms().set_ended(row.id, ended.dump(-1, ' ', false, json::error_handler_t::replace));
+  tell(manager, run, "vm.failed", {{"reason", reason}});
   const VmSpec spec = row.spec();
   const bool again = arguments_of(run).value("by_policy", false) && spec.restart() != RestartPolicy::no &&
                      row.failures < spec.most_restarts().value_or(UINT_MAX);

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <nlohmann/json_fwd.hpp>
+#include <stdexcept>
+#include <string>
+
+namespace hum {
+
+// What the daemon has refused, in its words.
+class DaemonError : public std::runtime_error {
+ public:
+  DaemonError(unsigned status, std::string code, const std::string& text)
+      : std::runtime_error(text), status_(status), code_(std::move(code)) {}
+  unsigned status() const { return status_; }
+  const std::string& code() const { return code_; }
+
+ private:
+  unsigned status_;
+  std::string code_;
+};
+
+// The daemon as the command line sees it. Where none listens at the usual socket, one is started, which goes
+// on when this program has ended.
+class DaemonClient {
+ public:
+  // socket: empty for $HUM_SOCKET, or else the usual one.
+  explicit DaemonClient(std::string socket);
+
+  const std::string& socket() const { return socket_; }
+
+  // Throws DaemonError, HostError.
+  nlohmann::json call(const std::string& method, const std::string& target,
+                      const nlohmann::json* body = nullptr);
+  // The answer as it is, for texts.
+  std::string text(const std::string& target);
+  // Waits for the end of the operation in an answer, however long that takes, and throws DaemonError if it
+  // has failed.
+  nlohmann::json finished(nlohmann::json operation);
+
+ private:
+  void start_daemon() const;
+
+  std::string socket_;
+  bool is_usual_ = false;  // so that a daemon may be started
+};
+
+// What has to be escaped in a part of a path or a query (RFC 3986, 2.1).
+std::string escaped(const std::string& text);
+
+}  // namespace hum

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/hum/vm/vm_command.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "devices/registry.h"
+#include "tools/hum/exit_codes.h"
+#include "tools/hum/kernel_store.h"
+#include "tools/hum/vm/daemon_client.h"
+#include "tools/hum/vm/text_table.h"
+#include "tools/hum/vm/vm_console.h"
+#include "vmm/base/errors.h"
+#include "vmm/base/options.h"
+
+namespace hum {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr std::string_view usual_cmdline = "console=ttyS0 panic=-1 reboot=panic_warm noreplace-smp quiet";
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string path_of(const std::string& name) {
+  return "/v1/vms/" + escaped(name);
+}
+
+std::string absolute(const std::string& path) {
+  return fs::absolute(path).lexically_normal().string();
+}
+
+// A device of the command line, "disk" and "root.img,readonly=on", as the daemon takes it: only what was
+// given, and paths from the root.
+json device_of(const std::string& kind, const std::string& name, const std::string& text) {
+  const auto kinds = all_devices();
+  const auto found =
+      std::find_if(kinds.begin(), kinds.end(), [&](const auto* each) { return each->name == kind; });
+  if (found == kinds.end())
+    throw ConfigError("device", kind, "no kind of device", "'hum devices' lists them");
+  const OptionValues values = OptionValues::parse(kind, (*found)->options, text);
+  json options = json::object();
+  for (const OptionSpec& row : (*found)->options) {
+    const auto value = values.written(row.key);
+    if (!value || *value == row.default_value) continue;
+    const bool is_path =
+        row.key == "path" || row.key == "overlay" || row.key == "socket" || row.key == "pcap";
+    options[std::string(row.key)] = is_path && *value != "tmp" ? absolute(*value) : *value;
+  }
+  return {{"name", name}, {"kind", kind}, {"options", options}};
+}
+
+StoredKernel stored_kernel() {
+  if (auto kernel = default_kernel()) return std::move(*kernel);
+  std::fputs("hum: no guest kernel is at hand: fetching one\n", stderr);
+  GetOptions options;
+  options.progress = [](std::string_view line) {
+    std::fprintf(stderr, "hum: %.*s\n", static_cast<int>(line.size()), line.data());
+  };
+  return get_kernel(options);
+}
+
+std::string end_text(const json& vm) {
+  if (!vm["end"].is_object()) return "-";
+  std::string text = vm["end"].value("cause", "");
+  if (vm["end"].contains("exit_code"))
+    text += " " + std::to_string(vm["end"]["exit_code"].get<std::int64_t>());
+  return text;
+}
+
+// What a caller wants to know of a VM that has ended: as `hum run` does.
+int exit_code_of_end(const json& vm) {
+  if (!vm["end"].is_object()) return exit_ok;
+  const std::string cause = vm["end"].value("cause", "");
+  if (cause == "debug-exit") return vm["end"].value("exit_code", 0) & 0xff;
+  if (cause == "panic") return exit_panic;
+  if (cause == "triple-fault") return exit_triple_fault;
+  if (cause == "internal-error") return exit_kvm_error;
+  if (cause == "host-error" || cause == "lost" || cause == "not-started") return exit_host_error;
+  return exit_ok;
+}
+
+}  // namespace
+
+struct VmCommand::Options {
+  std::string socket;
+  bool is_json = false;
+  bool quiet = false;
+  std::vector<std::string> names;
+  // Of creation.
+  std::string kernel;
+  std::string initrd;
+  std::optional<std::string> cmdline;
+  std::vector<std::string> append;
+  std::uint64_t cpus = 1;
+  std::string memory = "256M";
+  std::vector<std::string> disks;
+  std::vector<std::string> networks;
+  std::vector<std::string> devices;
+  std::vector<std::string> labels;
+  std::string restart = "no";
+  std::string project = "default";
+  bool autostart = false;
+  bool detached = false;
+  // Of the others.
+  std::string of_project;
+  std::string state;
+  bool force = false;
+  std::int64_t timeout = -1;
+  std::string of = "console";
+  std::string wanted = "stopped";
+  std::vector<std::string> changes;
+  bool dry_run = false;
+
+  DaemonClient client() const { return DaemonClient(socket); }
+  json spec() const;
+};
+
+json VmCommand::Options::spec() const {
+  json spec = {{"name", names.front()},
+               {"cpus", cpus},
+               {"restart", restart},
+               {"autostart", autostart},
+               {"project", project}};
+  spec["memory_mib"] = parse_size("memory", memory) >> 20U;
+  spec["kernel"] = kernel.empty() ? "" : absolute(kernel);
+  if (!initrd.empty()) spec["initrd"] = absolute(initrd);
+  if (kernel.empty()) {
+    const StoredKernel stored = stored_kernel();
+    spec["kernel"] = stored.kernel_path;
+    if (initrd.empty()) spec["initrd"] = stored.initrd_path;
+  }
+  std::string line = cmdline.value_or(std::string(usual_cmdline));
+  for (const std::string& more : append) line += (line.empty() ? "" : " ") + more;
+  spec["cmdline"] = line;
+  json all = json::array();
+  const auto add = [&](const std::string& kind, const std::string& text) {
+    all.push_back(device_of(kind, kind + std::to_string(all.size()), text));
+  };
+  for (const std::string& disk : disks) add("disk", disk);
+  for (const std::string& network : networks)
+    if (network != "none") add("net", network);
+  for (const std::string& device : devices) {
+    const std::size_t comma = std::min(device.find(','), device.size());
+    add(device.substr(0, comma), device.substr(std::min(comma + 1, device.size())));
+  }
+  if (!all.empty()) spec["devices"] = all;
+  for (const std::string& label : labels) {
+    const std::size_t equals = label.find('=');
+    if (equals == std::string::npos || equals == 0)
+      throw ConfigError("label", label, "no label", "give NAME=VALUE");
+    spec["labels"][label.substr(0, equals)] = label.substr(equals + 1);
+  }
+  return spec;
+}
+
+VmCommand::~VmCommand() = default;
+
+VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<Options>()) {
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.add_option("--socket", options_->socket,
+                 "the daemon's socket (default: $HUM_SOCKET, or this user's daemon)");
+  app.footer("Examples:\n  hum vm run web -d\n  hum vm ls\n  hum vm logs web\n  hum vm rm --force web");
+  add_creation(*app.add_subcommand("run", "Create a VM, start it, and attach to its console"), true,
+               exit_code);
+  add_creation(*app.add_subcommand("create", "Create a VM"), false, exit_code);
+  add_action(app, "start", "Start VMs", exit_code);
+  add_action(app, "stop", "Ask the guests to end, and end them if they do not", exit_code);
+  add_action(app, "restart", "Stop VMs and start them again", exit_code);
+  add_action(app, "kill", "End VMs at once", exit_code);
+  add_action(app, "pause", "Halt VMs", exit_code);
+  add_action(app, "resume", "Let halted VMs go on", exit_code);
+
+  const auto command = [&](const char* name, const char* help, int (VmCommand::*run)()) -> CLI::App& {
+    CLI::App& sub = *app.add_subcommand(name, help);
+    sub.callback([this, run, &exit_code] { exit_code = (this->*run)(); });
+    return sub;
+  };
+  CLI::App& list_app = command("ls", "List VMs", &VmCommand::list);
+  list_app.add_option("--project", options_->of_project, "only this project's");
+  list_app.add_option("--state", options_->state, "only those in this state");
+  list_app.add_flag("--json", options_->is_json, "print JSON");
+  list_app.add_flag("-q,--quiet", options_->quiet, "names only");
+  CLI::App& inspect_app = command("inspect", "Print all that is known of a VM, as JSON", &VmCommand::inspect);
+  inspect_app.add_option("NAME", options_->names, "the VM's name or number")->required();
+  CLI::App& logs_app = command("logs", "Print what a guest wrote to its console", &VmCommand::logs);
+  logs_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  logs_app.add_option("--of", options_->of, "console, or vmm for the process's own log")
+      ->check(CLI::IsMember({"console", "vmm"}))
+      ->capture_default_str();
+  CLI::App& console_app = *app.add_subcommand("console", "Attach to a VM's console; Ctrl-] leaves it");
+  console_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  console_app.callback([this, &exit_code] {
+    DaemonClient client = options_->client();
+    exit_code = attach_console(client, options_->names.front());
+  });
+  CLI::App& remove_app = command("rm", "Delete VMs and what belongs to them", &VmCommand::remove);
+  remove_app.add_option("NAME", options_->names, "names or numbers")->required();
+  remove_app.add_flag("-f,--force", options_->force, "those that run, too");
+  CLI::App& wait_app =
+      command("wait", "Wait until a VM has stopped; its exit code is this command's", &VmCommand::wait);
+  wait_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  wait_app.add_option("--for", options_->wanted, "stopped, running or paused")
+      ->check(CLI::IsMember({"stopped", "running", "paused"}))
+      ->capture_default_str();
+  wait_app
+      .add_option("--timeout", options_->timeout, "seconds; exit code 124 when they are over (default: none)")
+      ->check(CLI::Range(0, 366 * 86400));
+  CLI::App& update_app = command("update", "Change what a VM is to be", &VmCommand::update);
+  update_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  update_app
+      .add_option("--set", options_->changes,
+                  "FIELD=JSON, like memory_mib=512 or restart=\"always\"; may be repeated")
+      ->required();
+  update_app.add_flag("--dry-run", options_->dry_run, "only say what needs a restart");
+  CLI::App& stats_app = command("stats", "Print a running VM's counters, as JSON", &VmCommand::stats);
+  stats_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+}
+
+void VmCommand::add_creation(CLI::App& app, bool runs, int& exit_code) {
+  Options& options = *options_;
+  app.add_option("NAME", options.names, "of the VM")->required()->expected(1);
+  app.add_option("-k,--kernel", options.kernel,
+                 "guest kernel (default: the newest of 'hum kernel list', or one that is fetched)");
+  app.add_option("-i,--initrd", options.initrd,
+                 "initial RAM disk (default: the one that came with the kernel)");
+  app.add_option_function<std::string>(
+      "--cmdline", [&options](const std::string& text) { options.cmdline = text; },
+      "the kernel's command line, instead of '" + std::string(usual_cmdline) + "'");
+  app.add_option("-a,--append", options.append, "added to the command line; may be repeated");
+  app.add_option("-c,--cpus", options.cpus, "virtual CPUs")->check(CLI::Range(1, 32))->capture_default_str();
+  app.add_option("-m,--memory", options.memory, "memory, like 512M or 2G")->capture_default_str();
+  app.add_option("--disk", options.disks, "a disk: PATH[,KEY=VALUE...], see hum devices; may be repeated");
+  app.add_option("--net", options.networks,
+                 "a network: tap=NAME, bridge=NAME..., see hum devices; may be repeated");
+  app.add_option("--device", options.devices, "any device: KIND[,KEY=VALUE...]; may be repeated");
+  app.add_option("-l,--label", options.labels, "NAME=VALUE; may be repeated");
+  app.add_option("--restart", options.restart, "when it has ended by itself: no, on-failure or always")
+      ->check(CLI::IsMember({"no", "on-failure", "always"}))
+      ->capture_default_str();
+  app.add_option("--project", options.project, "the project it belongs to")->capture_default_str();
+  app.add_flag("--autostart", options.autostart, "start it when the host has started");
+  if (runs) app.add_flag("-d,--detach", options.detached, "do not attach to its console");
+  app.add_flag("--json", options.is_json, "print the operation as JSON");
+  app.footer(
+      runs ? "Examples:\n  hum vm run web\n  hum vm run web -d --memory 1G --restart always --disk root.img\n"
+           : "Example:\n  hum vm create web --memory 1G --disk root.img");
+  app.callback([this, runs, &exit_code] { exit_code = create(runs); });
+}
+
+void VmCommand::add_action(CLI::App& app, const std::string& kind, const std::string& help, int& exit_code) {
+  CLI::App& sub = *app.add_subcommand(kind, help);
+  sub.add_option("NAME", options_->names, "names or numbers")->required();
+  if (kind == "stop" || kind == "restart")
+    sub.add_option("-t,--timeout", options_->timeout,
+                   "seconds for the guest (default: the VM's stop_timeout_s)")
+        ->check(CLI::Range(0, 86400));
+  sub.callback([this, kind, &exit_code] { exit_code = act(kind); });
+}
+
+int VmCommand::create(bool starts) {
+  DaemonClient client = options_->client();
+  const json spec = options_->spec();
+  const json operation = client.finished(
+      client.call("POST", std::string("/v1/vms?wait_s=60") + (starts ? "&start=true" : ""), &spec));
+  const bool attaches = starts && !options_->detached && !options_->is_json && ::isatty(STDIN_FILENO) != 0;
+  if (options_->is_json)
+    std::printf("%s\n", operation.dump(2).c_str());
+  else if (!attaches)
+    std::printf("%s\n", options_->names.front().c_str());
+  return attaches ? attach_console(client, options_->names.front()) : exit_ok;
+}
+
+// All of them, whatever becomes of one.
+int VmCommand::act(const std::string& kind) {
+  DaemonClient client = options_->client();
+  int code = exit_ok;
+  for (const std::string& name : options_->names) {
+    json body = json::object();
+    if (options_->timeout >= 0 && (kind == "stop" || kind == "restart"))
+      body["timeout_s"] = static_cast<std::uint64_t>(options_->timeout);
+    try {
+      client.finished(client.call("POST", path_of(name) + "/" + kind + "?wait_s=60", &body));
+      std::printf("%s\n", name.c_str());
+    } catch (const DaemonError& error) {
+      std::fprintf(stderr, "hum: %s: %s\n", name.c_str(), error.what());
+      code = exit_bad_request;
+    }
+  }
+  return code;
+}
+
+int VmCommand::remove() {
+  DaemonClient client = options_->client();
+  int code = exit_ok;
+  for (const std::string& name : options_->names) try {
+      client.finished(
+          client.call("DELETE", path_of(name) + "?wait_s=60" + (options_->force ? "&force=true" : "")));
+      std::printf("%s\n", name.c_str());
+    } catch (const DaemonError& error) {
+      std::fprintf(stderr, "hum: %s: %s\n", name.c_str(), error.what());
+      code = exit_bad_request;
+    }
+  return code;
+}
+
+int VmCommand::list() {
+  DaemonClient client = options_->client();
+  std::string query = "/v1/vms?limit=1000";
+  if (!options_->of_project.empty()) query += "&project=" + escaped(options_->of_project);
+  if (!options_->state.empty()) query += "&state=" + escaped(options_->state);
+  json all = json::array();
+  for (std::string after;;) {
+    const json page = client.call("GET", query + (after.empty() ? "" : "&after=" + after));
+    for (const json& each : page["vms"]) all.push_back(each);
+    if (page["next"].is_null()) break;
+    after = page["next"];
+  }
+  if (options_->is_json) {
+    std::printf("%s\n", all.dump(2).c_str());
+    return exit_ok;
+  }
+  if (options_->quiet) {
+    for (const json& vm : all) std::printf("%s\n", vm["name"].get<std::string>().c_str());
+    return exit_ok;
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const json& vm : all)
+    rows.push_back({vm["name"], vm["state"], std::to_string(vm["spec"]["cpus"].get<unsigned>()),
+                    format_size(vm["spec"]["memory_mib"].get<std::uint64_t>() << 20U),
+                    vm["pid"].is_null() ? "-" : std::to_string(vm["pid"].get<std::int64_t>()),
+                    vm["pid"].is_null()
+                        ? "-"
+                        : age_of(vm["started"].is_string() ? vm["started"].get<std::string>() : "", now()),
+                    end_text(vm)});
+  std::fputs(text_table({"NAME", "STATE", "CPUS", "MEMORY", "PID", "RUNS FOR", "LAST END"}, rows).c_str(),
+             stdout);
+  return exit_ok;
+}
+
+int VmCommand::inspect() {
+  DaemonClient client = options_->client();
+  json all = json::array();
+  for (const std::string& name : options_->names) all.push_back(client.call("GET", path_of(name)));
+  std::printf("%s\n", (all.size() == 1 ? all[0] : all).dump(2).c_str());
+  return exit_ok;
+}
+
+int VmCommand::logs() {
+  DaemonClient client = options_->client();
+  client.call("GET", path_of(options_->names.front()));  // starts a daemon, if there is none
+  const std::string text = client.text(path_of(options_->names.front()) + "/logs?of=" + options_->of);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return exit_ok;
+}
+
+int VmCommand::wait() {
+  DaemonClient client = options_->client();
+  const auto late = options_->timeout < 0
+                        ? std::chrono::steady_clock::time_point::max()
+                        : std::chrono::steady_clock::now() + std::chrono::seconds(options_->timeout);
+  for (;;) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::seconds>(late - std::chrono::steady_clock::now()).count();
+    const json vm =
+        client.call("GET", path_of(options_->names.front()) + "/wait?for=" + options_->wanted +
+                               "&timeout_s=" + std::to_string(std::clamp<std::int64_t>(left, 0, 60)));
+    if (vm["state"] == options_->wanted && !(options_->wanted == "stopped" && !vm["restart_at"].is_null()))
+      return options_->wanted == "stopped" ? exit_code_of_end(vm) : exit_ok;
+    if (std::chrono::steady_clock::now() >= late) return exit_timeout;
+  }
+}
+
+int VmCommand::update() {
+  DaemonClient client = options_->client();
+  json changes = json::object();
+  for (const std::string& change : options_->changes) {
+    const std::size_t equals = change.find('=');
+    if (equals == std::string::npos || equals == 0)
+      throw ConfigError("set", change, "no change", "give FIELD=JSON, like cpus=2");
+    // A word without quotes is a text.
+    const std::string text = change.substr(equals + 1);
+    json value = json::parse(text, nullptr, false);
+    changes[change.substr(0, equals)] = value.is_discarded() ? json(text) : value;
+  }
+  const json answer = client.call(
+      "PATCH", path_of(options_->names.front()) + (options_->dry_run ? "?dry_run=true" : ""), &changes);
+  for (const json& field : answer["needs_restart"])
+    std::printf("%s: from the next start on\n", field.get<std::string>().c_str());
+  return exit_ok;
+}
+
+int VmCommand::stats() {
+  DaemonClient client = options_->client();
+  std::printf("%s\n", client.call("GET", path_of(options_->names.front()) + "/statistics").dump(2).c_str());
+  return exit_ok;
+}
+
+}  // namespace hum

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+namespace hum {
+
+class DaemonClient;
+
+// Joins standard input and output with a VM's console, what it has said before first, until the VM ends,
+// Ctrl-] is typed, or standard input that is no terminal comes to its end. Returns the exit code for the
+// program. Throws DaemonError, HostError.
+int attach_console(DaemonClient& client, const std::string& name);
+
+}  // namespace hum
