@@ -360,7 +360,8 @@ Task<ApiAnswer> Api::get_logs(Call& call) {
     throw ConfigError("of", of.substr(0, 64), "not accepted", "give console or vmm");
   const Folders& folders = manager_.folders();
   ApiAnswer answer{.status = 200, .content_type = "text/plain; charset=utf-8"};
-  answer.body = end_of_file(of == "console" ? folders.vm_console(row.id) : folders.vm_log(row.id), most_log);
+  const std::string path = of == "console" ? folders.vm_console(row.id) : folders.vm_log(row.id);
+  answer.body = end_of_file(path + ".1", most_log) + end_of_file(path, most_log);
   co_return answer;
 }
 

@@ -42,11 +42,10 @@ ManagerSettings DaemonPlace::settings() const {
 
 std::set<pid_t> DaemonPlace::processes() const {
   std::set<pid_t> found;
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator("/proc", none)) {
-    const auto pid = static_cast<pid_t>(std::strtol(entry.path().filename().c_str(), nullptr, 10));
+  for (const std::int64_t number : numbers_in("/proc")) {
+    const auto pid = static_cast<pid_t>(number);
     if (pid <= 1) continue;
-    std::ifstream file(entry.path() / "cmdline");
+    std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline");
     const std::string line(std::istreambuf_iterator<char>(file), {});
     if (line.starts_with(HUM_FAKE_VMM) && line.find(folders_.run.string() + "/") != std::string::npos)
       found.insert(pid);
@@ -57,11 +56,8 @@ std::set<pid_t> DaemonPlace::processes() const {
 std::string DaemonPlace::untidy(const std::set<std::int64_t>& vms,
                                 const std::set<std::int64_t>& running) const {
   const auto numbers = [](const fs::path& folder) {
-    std::set<std::int64_t> found;
-    std::error_code none;
-    for (const auto& entry : fs::directory_iterator(folder, none))
-      found.insert(std::atoll(entry.path().filename().c_str()));
-    return found;
+    const std::vector<std::int64_t> found = numbers_in(folder);
+    return std::set<std::int64_t>(found.begin(), found.end());
   };
   if (numbers(folders_.vms()) != vms) return "the folders in the state folder are not the VMs'";
   if (numbers(folders_.live_vms()) != running)

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
@@ -47,11 +48,36 @@ void remove_tree(const std::filesystem::path& path) {
   if (error) throw HostError(error.value(), "remove '" + path.string() + "'");
 }
 
+std::vector<std::int64_t> numbers_in(const std::filesystem::path& folder) {
+  std::vector<std::int64_t> found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error);
+       !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename();
+    std::int64_t number = 0;
+    const auto [end, wrong] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (wrong == std::errc() && end == name.data() + name.size()) found.push_back(number);
+  }
+  return found;
+}
+
 void copy_file(const std::string& from, const std::string& to) {
   std::error_code error;
   const std::string temporary = to + ".new";
   std::filesystem::copy_file(from, temporary, std::filesystem::copy_options::overwrite_existing, error);
   if (!error) std::filesystem::rename(temporary, to, error);
+}
+
+void rotate_file(const std::string& path, std::size_t most) {
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(path, error);
+  if (error || size <= most) return;
+  const std::string end = end_of_file(path, most);
+  if (::truncate(path.c_str(), 0) != 0) return;
+  try {
+    write_private_file(path + ".1", end);
+  } catch (const HostError&) {  // a full disk has room again now
+  }
 }
 
 std::string end_of_file(const std::string& path, std::size_t most) {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace hum {
 
@@ -18,8 +20,16 @@ void write_private_file(const std::string& path, std::string_view content);
 // Throws HostError. Nothing is done where there is none.
 void remove_tree(const std::filesystem::path& path);
 
+// The entries of a folder whose names are numbers, in no order; none where there is no such folder. Entries
+// may come and go meanwhile.
+std::vector<std::int64_t> numbers_in(const std::filesystem::path& folder);
+
 // In one piece. Nothing happens where there is none or it cannot be done.
 void copy_file(const std::string& from, const std::string& to);
+
+// Where a file is longer than that, its content goes to a file of the same name with ".1" behind it, and it
+// is begun anew: for one that another process adds to. What that adds in this moment may be lost.
+void rotate_file(const std::string& path, std::size_t most);
 
 // What stands at a file's end, up to that many bytes; empty: there is none.
 std::string end_of_file(const std::string& path, std::size_t most);

@@ -25,6 +25,7 @@ constexpr std::chrono::milliseconds record_pause{5};
 constexpr std::chrono::seconds record_patience{5};  // for a VMM that has begun to say who it is
 constexpr int operations_kept = 10'000;
 constexpr std::size_t longest_key = 255;
+constexpr std::size_t most_log = 1024UL * 1024;
 
 std::string digest_of(std::string_view text) {
   sha256_ctx state;
@@ -259,15 +260,22 @@ void Manager::begin_what_is_due(double now) {
   }
 }
 
+void Manager::bound_logs() {
+  for (const VmRow& vm : vms_.in_states({VmState::running, VmState::paused}))
+    for (const std::string& log : {folders().vm_console(vm.id), folders().vm_log(vm.id)})
+      rotate_file(log, most_log);
+}
+
 // A clock that is set meanwhile is noticed before long; what was due and busy, or could not be stored, is
 // tried again.
 Task<> Manager::follow_schedule() {
-  constexpr double longest_sleep = 60;
+  constexpr double longest_sleep = 10;
   constexpr double shortest_sleep = 0.05;
   for (;;) {
     double sleep = longest_sleep;
     try {
       begin_what_is_due(wall_clock());
+      bound_logs();
       sleep = vms_.next_due().value_or(wall_clock() + longest_sleep) - wall_clock();
     } catch (const StoreError&) {
       sleep = 1;
@@ -318,16 +326,6 @@ Task<> Manager::recover_vm(VmRow vm) {
 }
 
 void Manager::sweep() {
-  const auto numbers_in = [](const std::filesystem::path& folder) {
-    std::vector<std::int64_t> found;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-      const std::string name = entry.path().filename();
-      if (!name.empty() && name.size() < 18 && name.find_first_not_of("0123456789") == std::string::npos)
-        found.push_back(std::stoll(name));
-    }
-    return found;
-  };
   for (const std::int64_t id : numbers_in(folders().live_vms())) {
     if (runs_.contains(id) || live_.find(id) != nullptr) continue;
     if (vms_.find(id) && vms_.find(id)->state != VmState::stopped) continue;

@@ -90,6 +90,7 @@ class Manager {
   void on_end(std::int64_t id);
   Task<> follow_schedule();
   void begin_what_is_due(double now);
+  void bound_logs();
   Task<> recover_vm(VmRow vm);
   void sweep();
   // Stores it and sets it going.

@@ -22,8 +22,10 @@ using nlohmann::json;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds first_look{1};  // at a VMM that has been started
-constexpr milliseconds longest_look{20};
+// Between looks at a VMM that has been started: often at first, for most are there within some milliseconds.
+constexpr milliseconds short_pause{1};
+constexpr milliseconds long_pause{20};
+constexpr int short_pauses = 20;
 constexpr double settled = 60;  // seconds: a VM that has run so long has not failed at its start
 constexpr double longest_delay = 300;
 
@@ -206,8 +208,7 @@ std::string last_words(Manager& manager, std::int64_t id) {
 Task<> confirm(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   const auto deadline = steady_clock::now() + manager.settings().start_patience;
-  milliseconds pause = first_look;
-  while (true) {
+  for (int looks = 0;; ++looks) {
     const bool ended = manager.live().has_ended(id);
     const VmmEnd end = end_in_record(manager.folders().vm_record(id));
     // A guest may be done before anybody has looked.
@@ -224,8 +225,7 @@ Task<> confirm(Manager& manager, Run& run) {
     if (steady_clock::now() > deadline)
       throw ApiError(504, "vmm-silent",
                      "the VM's process did not answer in time; its log: " + manager.folders().vm_log(id));
-    co_await run.wait(pause);
-    pause = std::min(pause * 2, longest_look);
+    co_await run.wait(looks < short_pauses ? short_pause : long_pause);
   }
   manager.vms().set_state(id, VmState::running);
   tell(manager, run, "vm.started");

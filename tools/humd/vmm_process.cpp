@@ -15,11 +15,11 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "tools/humd/files.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -105,7 +105,7 @@ struct SpawnPlan {
     sigset_t set;
     ::sigemptyset(&set);
     ::posix_spawnattr_setsigmask(&attributes, &set);
-    ::sigfillset(&set);
+    ::sigaddset(&set, SIGPIPE);  // the only one that this process ignores
     ::posix_spawnattr_setsigdefault(&attributes, &set);
     ::posix_spawnattr_setflags(&attributes,
                                POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
@@ -210,9 +210,8 @@ std::optional<ProcessIdentity> identity_in_record(const std::string& path) {
 std::optional<ProcessIdentity> find_holder(const std::string& path, const std::string& program) {
   struct stat wanted{};
   if (::stat(path.c_str(), &wanted) != 0) return {};
-  std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", none)) {
-    const auto pid = static_cast<pid_t>(std::strtol(entry.path().filename().c_str(), nullptr, 10));
+  for (const std::int64_t number : numbers_in("/proc")) {
+    const auto pid = static_cast<pid_t>(number);
     if (pid <= 1 || pid == ::getpid() || !runs_program(pid, program)) continue;
     struct stat found{};
     const std::string lock = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(inherited_lock);
