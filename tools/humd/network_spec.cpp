@@ -85,6 +85,10 @@ bool Subnet::overlaps(const Subnet& other) const {
   return prefix <= other.prefix ? contains(other.base) : other.contains(base);
 }
 
+Ipv4Address Subnet::mask() const {
+  return address_of(mask_of(prefix));
+}
+
 Subnet parse_subnet(std::string_view what, std::string_view text) {
   const auto refuse = [&](const std::string& problem, const std::string& fix) {
     throw ConfigError(std::string(what), std::string(text), problem, fix);

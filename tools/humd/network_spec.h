@@ -21,6 +21,7 @@ struct Subnet {
   std::string text() const;  // "10.1.2.0/24"
   bool contains(Ipv4Address address) const;
   bool overlaps(const Subnet& other) const;
+  Ipv4Address mask() const;  // 255.255.255.0
 
   bool operator==(const Subnet&) const = default;
 };
