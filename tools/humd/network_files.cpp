@@ -32,9 +32,13 @@ std::optional<std::string> read_text_file(const std::string& path) {
   return text;
 }
 
+std::string temporary_of(const std::string& path) {
+  return path + ".new";
+}
+
 void write_public_file(const std::string& path, std::string_view content, const ChangeHook& before_change) {
   if (read_text_file(path) == content) return;
-  const std::string temporary = path + ".new";
+  const std::string temporary = temporary_of(path);
   before_change("write " + path);
   {
     const Fd file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, file_mode);

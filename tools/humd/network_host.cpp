@@ -100,8 +100,10 @@ void NetworkHost::ensure_network(const NetworkSpec& spec, std::span<const Lease>
                     "link show " +
                         name + "', and rename or delete it");
   // First of all, so that nothing passes without them.
-  apply_rules(folder_of(spec.id) + "/" + rules_name,
-              rules_text(rules_table(settings_.instance, spec.id), spec, leases));
+  const std::string rules = folder_of(spec.id) + "/" + rules_name;
+  write_public_file(rules, rules_text(rules_table(settings_.instance, spec.id), spec, leases),
+                    settings_.before_change);
+  apply_rules({nft_, "--file", rules});
   const LinkState bridge = ensure_bridge(spec);
   const std::string loopback = "/proc/sys/net/ipv4/conf/" + name + "/route_localnet";
   if (const bool wanted = publishes_loopback(leases); is_on(loopback) != wanted) {
@@ -148,13 +150,12 @@ LinkState NetworkHost::ensure_bridge(const NetworkSpec& spec) {
   return *bridge;
 }
 
-void NetworkHost::apply_rules(const std::string& path, const std::string& text) {
-  write_public_file(path, text, settings_.before_change);
-  settings_.before_change("apply " + path);
-  const ProcessResult result = run_process({nft_, "--file", path});
+void NetworkHost::apply_rules(const std::vector<std::string>& command) {
+  settings_.before_change("apply rules");
+  const ProcessResult result = run_process(command);
   if (result.exit_code == 0) return;
   // The first line says what, those behind it show where.
-  throw HostError(ECANCELED, "apply the rules of nftables in '" + path + "'",
+  throw HostError(ECANCELED, "change the rules of nftables",
                   result.errors.substr(0, result.errors.find('\n')));
 }
 
@@ -169,18 +170,19 @@ void NetworkHost::ensure_forwarding(const NetworkSpec& spec) {
 
 void NetworkHost::put_forwarding_back() {
   const std::string note = settings_.folder + "/" + forwarding_name;
-  if (!read_text_file(note)) return;
-  if (is_on(forwarding_switch)) {
+  if (read_text_file(note) && is_on(forwarding_switch)) {
     settings_.before_change("switch IPv4 forwarding off");
     write_switch(forwarding_switch, "0");
     log_.warning("IPv4 forwarding of this host is off again");
   }
   remove_files(note);
+  remove_files(temporary_of(note));  // it was being written, and nothing switched yet
 }
 
 bool NetworkHost::has_other_networks(std::uint64_t network) const {
   std::error_code error;
   fs::directory_iterator each(settings_.folder, error);
+  if (error == std::errc::no_such_file_or_directory) return false;
   for (const fs::directory_iterator end; !error && each != end; each.increment(error))
     if (each->is_directory(error) && each->path().filename() != std::to_string(network)) return true;
   if (error) throw HostError(error.value(), "look into '" + settings_.folder + "'");
@@ -188,8 +190,9 @@ bool NetworkHost::has_other_networks(std::uint64_t network) const {
 }
 
 void NetworkHost::remove_files(const std::string& path) {
-  settings_.before_change("remove " + path);
   std::error_code error;
+  if (!fs::exists(fs::symlink_status(path, error))) return;
+  settings_.before_change("remove " + path);
   fs::remove_all(path, error);
   if (error) throw HostError(error.value(), "remove '" + path + "'");
 }
@@ -209,10 +212,7 @@ void NetworkHost::remove_network(std::uint64_t network) {
     const bool is_bridge = link.name == bridge_name(network) && is_our_bridge(link, network);
     if (is_tap || is_bridge) remove_link(link);
   }
-  // Also without a folder: a file in a folder of its own for this once.
-  make_public_folder(settings_.folder, settings_.before_change);
-  make_public_folder(folder, settings_.before_change);
-  apply_rules(folder + "/" + rules_name, rules_removal_text(rules_table(settings_.instance, network)));
+  apply_rules({nft_, rules_removal_text(rules_table(settings_.instance, network))});
   if (!has_other_networks(network)) put_forwarding_back();
   remove_files(folder);
 }

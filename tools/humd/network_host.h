@@ -58,7 +58,7 @@ class NetworkHost {
   bool is_our_bridge(const LinkState& link, std::uint64_t network) const;
 
   LinkState ensure_bridge(const NetworkSpec& spec);
-  void apply_rules(const std::string& path, const std::string& text);
+  void apply_rules(const std::vector<std::string>& command);
   void ensure_forwarding(const NetworkSpec& spec);
   void put_forwarding_back();
   bool has_other_networks(std::uint64_t network) const;
