@@ -185,22 +185,23 @@ void NetworkDnsmasq::stop() {
 }
 
 Fd NetworkDnsmasq::seen_as_ours(pid_t pid) const {
+  using std::string_literals::operator""s;
   Fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!process) return {};
   const std::string place = "/proc/" + std::to_string(pid);
-  std::error_code error;
-  std::string program = fs::read_symlink(place + "/exe", error).string();
-  // An upgrade has put another in its place.
-  if (program.ends_with(" (deleted)")) program.resize(program.size() - std::string_view(" (deleted)").size());
-  if (error || program != fs::canonical(program_, error).string()) return {};
   std::string words;
   try {
     words = read_text_file(place + "/cmdline").value_or("");
   } catch (const HostError&) {  // it has just ended
     return {};
   }
-  using std::string_literals::operator""s;
   if (("\0"s + words).find("\0--conf-file="s + file(config_name) + "\0"s) == std::string::npos) return {};
+  std::error_code error;
+  std::string program = fs::read_symlink(place + "/exe", error).string();
+  // An upgrade has put another in its place.
+  constexpr std::string_view replaced = " (deleted)";
+  if (program.ends_with(replaced)) program.resize(program.size() - replaced.size());
+  if (error || program != fs::canonical(program_, error).string()) return {};
   // All of that was its own if it still lives.
   if (ends_within(process, 0)) return {};
   return process;

@@ -89,6 +89,7 @@ bool NetworkHost::is_our_bridge(const LinkState& link, std::uint64_t network) co
 
 void NetworkHost::ensure_network(const NetworkSpec& spec, std::span<const Lease> leases) {
   const std::lock_guard lock(mutex_);
+  check_spec(spec);
   check_leases(spec, leases);
   make_public_folder(settings_.folder, settings_.before_change);
   make_public_folder(folder_of(spec.id), settings_.before_change);

@@ -5,7 +5,10 @@
 #include <netinet/in.h>
 #include <signal.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <memory>
 
 #include "tools/humd/network_testing.h"
 #include "vmm/base/errors.h"
@@ -60,6 +63,10 @@ TEST_CASE("VMs of a network get their addresses and reach each other by name") {
       one->in([&] { CHECK(testing::resolve(name, "10.20.30.1") == "10.20.30.3"); });
     CHECK(one->ask("10.20.30.3", 80) == "two");
     CHECK(two->ask("10.20.30.2", 80) == "one");
+    // Guests speak to it: it is not root.
+    const std::string status =
+        read_text_file("/proc/" + std::to_string(test.servers().at(0)) + "/status").value();
+    CHECK_FALSE(has(status, "Uid:\t0"));
     // Again, and the same.
     CHECK(has(one->lease(test.folder), "10.20.30.2 "));
   });
@@ -88,6 +95,99 @@ TEST_CASE("a VM that comes is known at once, and the address of one that went is
     CHECK(has(seven->lease(test.folder), "10.20.30.3 "));
     CHECK(testing::resolve("seven.hum.internal", "10.20.30.1") == "10.20.30.3");
     CHECK(testing::resolve("two.hum.internal", "10.20.30.1").empty());
+  });
+}
+
+TEST_CASE("a VM's name is never taken for anything else") {
+  with_network_host([](TestHost& test) {
+    test.leases[0].name = "infinite";
+    test.leases[1].name = "example.com";
+    test.host().ensure_network(test.spec, test.leases);
+    const auto one = vm_in(test, test.leases[0]);
+    const auto two = vm_in(test, test.leases[1]);
+    CHECK(has(one->lease(test.folder),
+              "10.20.30.2 router 10.20.30.1 dns 10.20.30.1 domain hum.internal name infinite"));
+    CHECK(has(two->lease(test.folder), "10.20.30.3 "));
+    CHECK(testing::resolve("infinite", "10.20.30.1") == "10.20.30.2");
+    CHECK(testing::resolve("example.com.hum.internal", "10.20.30.1") == "10.20.30.3");
+    CHECK(testing::resolve("example.com", "10.20.30.1").empty());
+  });
+}
+
+TEST_CASE("no other process gets a signal, whatever number the file has") {
+  with_network_host([](TestHost& test) {
+    NetworkHost host = test.host();
+    NetworkSpec other = test.spec;
+    other.id = 5;
+    other.subnet = {{10, 20, 35, 0}, 24};
+    host.ensure_network(other, {});
+    const auto of_other = test.servers();
+    REQUIRE(of_other.size() == 1);
+    host.ensure_network(test.spec, test.leases);
+    for (const std::string& content : {std::to_string(of_other[0]) + "\n", std::to_string(::getpid()) + "\n",
+                                       std::string("1\n"), std::string("0\n"), std::string("-1\n"),
+                                       std::string("99999999999\n"), std::string("x"), std::string()}) {
+      CAPTURE(content);
+      std::ofstream(test.folder / "networks/3/dnsmasq.pid") << content;
+      host.ensure_network(test.spec, test.leases);
+      CHECK(test.servers().size() == 2);
+      CHECK(std::ranges::count(test.servers(), of_other[0]) == 1);
+    }
+    host.remove_network(3);
+    CHECK(test.servers() == of_other);
+    host.remove_network(5);
+  });
+}
+
+TEST_CASE("a network that cannot be is refused before anything is changed") {
+  with_network_host([](TestHost& test) {
+    const auto fails = [&] {
+      try {
+        test.host().ensure_network(test.spec, test.leases);
+      } catch (const ConfigError&) {
+        return true;
+      }
+      return false;
+    };
+    SECTION("its name") {
+      test.spec.name = "a\nuser=root";
+    }
+    SECTION("its domain") {
+      test.spec.dns_domain = "a b";
+    }
+    SECTION("its subnet") {
+      test.spec.subnet.prefix = 8;
+    }
+    SECTION("a VM's name") {
+      test.leases[0].name = "a b";
+    }
+    SECTION("a port") {
+      test.leases[0].ports[0].address = "\" drop";
+    }
+    CHECK(fails());
+    CHECK(test.leftovers() == "");
+  });
+}
+
+TEST_CASE("dnsmasq's own words are told where it does not start") {
+  with_network_host([](TestHost& test) {
+    SECTION("its port is taken") {
+      const Fd server(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      sockaddr_in place{};
+      place.sin_family = AF_INET;
+      place.sin_port = htons(53);
+      REQUIRE(::bind(server.get(), reinterpret_cast<const sockaddr*>(&place), sizeof place) == 0);
+      REQUIRE(::listen(server.get(), 1) == 0);
+      CHECK(has(refusal([&] { test.host().ensure_network(test.spec, test.leases); }), "in use"));
+    }
+    SECTION("its user cannot reach its files") {
+      std::filesystem::permissions(test.folder.path(), std::filesystem::perms{0700});
+      CHECK(has(refusal([&] { test.host().ensure_network(test.spec, test.leases); }),
+                "chmod o+x " + test.folder.path()));
+      std::filesystem::permissions(test.folder.path(), std::filesystem::perms{0755});
+    }
+    test.host().ensure_network(test.spec, test.leases);
+    CHECK(test.servers().size() == 1);
   });
 }
 

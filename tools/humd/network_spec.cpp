@@ -145,11 +145,15 @@ void check_dns_domain(std::string_view what, std::string_view domain) {
   }
 }
 
-void check_network(const NetworkSpec& spec, std::span<const NetworkSpec> others,
-                   std::span<const Subnet> routes) {
+void check_spec(const NetworkSpec& spec) {
   check_name("name", spec.name);
   check_dns_domain("dns_domain", spec.dns_domain);
   parse_subnet("subnet", spec.subnet.text());
+}
+
+void check_network(const NetworkSpec& spec, std::span<const NetworkSpec> others,
+                   std::span<const Subnet> routes) {
+  check_spec(spec);
   const auto refuse = [&](const std::string& problem) {
     throw ConfigError("subnet", spec.subnet.text(), problem, "give another, like 10.20.30.0/24");
   };

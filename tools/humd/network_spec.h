@@ -62,7 +62,9 @@ void check_name(std::string_view what, std::string_view name);
 // One or more labels of letters, digits and '-', in lower case.
 void check_dns_domain(std::string_view what, std::string_view domain);
 
-// All of the above for a network that is to be made. others: networks of this host with other ids; routes:
+// What a network is by itself: all of the above.
+void check_spec(const NetworkSpec& spec);
+// The same for one that is to be made. others: networks of this host with other ids; routes:
 // what the host reaches by others of its interfaces (NetworkHost::foreign_routes).
 void check_network(const NetworkSpec& spec, std::span<const NetworkSpec> others,
                    std::span<const Subnet> routes);

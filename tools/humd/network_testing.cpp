@@ -30,7 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint16_t server_port = 80;
-constexpr int patience = 2000;  // milliseconds
+constexpr int patience = 1000;  // milliseconds
 
 sockaddr_in place_of(const std::string& address, std::uint16_t port) {
   sockaddr_in place{};
@@ -163,7 +163,7 @@ std::string ask_server(const std::string& address, std::uint16_t port, bool udp)
 }
 
 std::string resolve(const std::string& name, const std::string& server) {
-  const std::string output = output_of({"busybox", "nslookup", "-type=a", name, server});
+  const std::string output = output_of({"timeout", "2", "busybox", "nslookup", "-type=a", name, server});
   // Behind the server's own address comes the name's.
   const std::size_t at = output.rfind("Address:");
   const std::size_t answer = output.find("Name:");
