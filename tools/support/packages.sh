@@ -16,12 +16,13 @@ HUM_BUILD_PACKAGES=(
 )
 
 # For the checks beyond the unit tests: a second compiler with fuzzing and sanitizers, formatting,
-# ACPI table checks, guest images, terminals and sockets under test.
+# ACPI table checks, guest images, terminals, sockets and networks under test.
 # shellcheck disable=SC2034
 HUM_CHECK_PACKAGES=(
   clang-19 libclang-rt-19-dev llvm-19 clang-format-19
   acpica-tools shellcheck python3 mmdebstrap genext2fs
   util-linux expect socat curl iproute2 e2fsprogs zstd xz-utils cpio qemu-utils qemu-system-common fio passt iperf3 tcpdump
+  dnsmasq-base nftables busybox-static
 )
 
 # For tools/bench: the rival, and what a guest measures with.
