@@ -36,11 +36,6 @@ Memory allocate(std::size_t size) {
   return Memory(static_cast<std::byte*>(std::aligned_alloc(page, size)));
 }
 
-bool is_zero(std::span<const std::byte> bytes) {
-  return bytes.empty() ||
-         (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
-
 CopyResult of_source(BlockResult result) {
   return CopyOutcome{result, true};
 }
@@ -196,6 +191,11 @@ class Copy {
 };
 
 }  // namespace
+
+bool is_zero(std::span<const std::byte> bytes) {
+  return bytes.empty() ||
+         (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
 
 CopyResult copy_image(BlockBackend& source, BlockBackend& target, BlockEngine& engine, std::uint64_t unit,
                       const CopyProgress& progress) {

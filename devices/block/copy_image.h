@@ -4,12 +4,15 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 
 #include "devices/block/block_backend.h"
 #include "devices/block/qcow2_image.h"
 
 // Copies of whole disks, for one thread that waits.
 namespace hum {
+
+bool is_zero(std::span<const std::byte> bytes);
 
 // Called now and then with how much of the whole is done, bytes. False: stop.
 using CopyProgress = std::function<bool(std::uint64_t done, std::uint64_t whole)>;

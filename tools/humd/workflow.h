@@ -4,21 +4,15 @@
 #include <chrono>
 #include <exception>
 #include <span>
-#include <stdexcept>
 #include <string_view>
 
+#include "tools/humd/cancelled.h"
 #include "tools/humd/journal.h"
 #include "tools/humd/notifier.h"
 
 namespace hum {
 
 class Manager;
-
-// Thrown in a step that waits when its operation is not wanted any more.
-class Cancelled : public std::runtime_error {
- public:
-  Cancelled() : std::runtime_error("it was cancelled") {}
-};
 
 // An operation that is under way. Belongs to the logic's thread.
 class Run {
