@@ -38,8 +38,6 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
   app.add_option("--seccomp-filter", result.seccomp_filter, "not read: filters are hum-vmm's own");
   app.add_flag("--boot-timer", result.boot_timer,
                "log how long the guest took to start: it writes the byte 123 to 0xc0000000");
-  app.add_option("--record", result.record,
-                 "keep a JSON record of the VM's life in this file, from the process's start on");
   const CLI::Range moments(std::uint64_t{0}, std::uint64_t{1} << 53);
   app.add_option("--start-time-us", result.start_time_us, "when the start began, for the metrics")
       ->check(moments);

@@ -26,7 +26,6 @@ struct VmmArguments {
   bool no_seccomp = false;
   std::string seccomp_filter;  // a file for another program, which is not read
   bool boot_timer = false;
-  std::string record;  // a file that has the process's and the VM's state, and in the end the VM's record
   // When whoever started this process began with that, in microseconds: CLOCK_MONOTONIC; this process's CPU
   // time; and the CPU time that went before.
   std::optional<std::uint64_t> start_time_us;

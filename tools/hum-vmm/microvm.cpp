@@ -160,7 +160,6 @@ void Microvm::open_standard_console(Vm& vm) {
 void Microvm::start() {
   const BootMoment now = BootMoment::now();
   VmConfig config = config_.vm_config();
-  config.record = settings_.record;
   if (settings_.boot_timer)
     config.devices.push_back({"boot-timer", "since-us=" + std::to_string(now.wall.count()) +
                                                 ",since-cpu-us=" + std::to_string(now.cpu.count())});

@@ -41,7 +41,6 @@ class Microvm {
     std::size_t most_metadata_bytes = MetadataStore::default_limit;
     bool boot_timer = false;
     bool has_clients = true;  // of events
-    std::string record{};     // a file; empty: none
   };
 
   // ended is called once, by the loop. Both references outlive the VM.

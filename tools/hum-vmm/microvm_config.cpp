@@ -44,7 +44,6 @@ void check_id(const Section& section, const std::string& id) {
 }
 
 std::string_view kind_of(const Section& section, const json& element) {
-  if (&section == &sections::own_devices) return element["kind"].get_ref<const std::string&>();
   if (&section == &sections::drives) return element.contains("socket") ? "vhost-user-disk" : "disk";
   if (&section == &sections::pmem) return "pmem";
   if (&section == &sections::network_interfaces) return "net";
@@ -55,44 +54,10 @@ std::string_view kind_of(const Section& section, const json& element) {
   return "rng";
 }
 
-const DeviceKind* device_kind(std::string_view name) {
-  const auto kinds = all_devices();
-  const auto found =
-      std::find_if(kinds.begin(), kinds.end(), [&](const auto* each) { return each->name == name; });
-  return found == kinds.end() ? nullptr : *found;
-}
-
-void check_own_device(const json& device) {
-  const std::string kind = text_of(device, "kind");
-  const std::string name = text_of(device, "name");
-  for (const Section* section : sections::all())
-    if (section->name == name)
-      throw ConfigError("hum-devices.name", name, "is the name of another device", "give another");
-  const DeviceKind* const found = device_kind(kind);
-  if (found == nullptr || !std::holds_alternative<DeviceKind::VirtioFactory>(found->create))
-    throw ConfigError("hum-devices.kind", kind, "no kind of virtio device", "'hum devices' lists them");
-  // Only what is an option's name may stand in option text.
-  const json options = device.value("options", json::object());
-  for (const auto& [key, value] : options.items())
-    if (std::none_of(found->options.begin(), found->options.end(),
-                     [&, &wanted = key](const OptionSpec& row) { return row.key == wanted; }))
-      throw ConfigError("hum-devices.options", key.substr(0, 64), "unknown option of " + kind,
-                        "'hum devices " + kind + "' lists them");
-}
-
-std::string own_options_of(const json& device) {
-  std::string text;
-  const json options = device.value("options", json::object());
-  for (const auto& [key, value] : options.items())
-    text += (text.empty() ? "" : ",") + key + "=" + escaped_option(value.get<std::string>());
-  return text;
-}
-
 // The device's own options.
 std::string options_of(const Section& section, const json& element) {
   const std::string_view kind = kind_of(section, element);
   if (kind == "vhost-user-disk") return option_text(vhost_user_drive_fields(), element);
-  if (&section == &sections::own_devices) return own_options_of(element);
   std::string options = option_text(section.fields, element);
   if (kind == "disk") options += ",id=" + text_of(element, "drive_id").substr(0, longest_serial_number);
   return options;
@@ -101,7 +66,6 @@ std::string options_of(const Section& section, const json& element) {
 // "drives/rootfs", "balloon": as the API's paths name it.
 std::string name_of(const Section& section, const json& element) {
   if (section.id_field.empty()) return std::string(section.name);
-  if (&section == &sections::own_devices) return text_of(element, "name");
   return std::string(section.name) + "/" + text_of(element, std::string(section.id_field).c_str());
 }
 
@@ -166,7 +130,6 @@ MicrovmConfig::~MicrovmConfig() = default;
 json MicrovmConfig::all() const {
   json document = *document_;
   document.erase(std::string(sections::serial.name));
-  if (get(sections::own_devices).empty()) document.erase(std::string(sections::own_devices.name));
   return document;
 }
 
@@ -220,10 +183,8 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     for (const char* const name : {"root_device", "read_only"})
       if (!element.contains(name)) element[name] = false;
     check_pmem(element);
-  } else if (&section == &sections::network_interfaces) {
-    check_network(element);
   } else {
-    check_own_device(element);
+    check_network(element);
   }
   check_options(section, element);
   const auto same = std::find_if(kept.begin(), kept.end(),
@@ -371,8 +332,7 @@ VmConfig MicrovmConfig::vm_config() const {
   if (const json& serial = get(sections::serial); !serial.is_null())
     for (DeviceConfig& each : config.devices)
       if (each.kind == "serial") each = device_of(sections::serial, serial);
-  for (const Section* section :
-       {&sections::drives, &sections::pmem, &sections::network_interfaces, &sections::own_devices})
+  for (const Section* section : {&sections::drives, &sections::pmem, &sections::network_interfaces})
     for (const json& each : get(*section)) config.devices.push_back(device_of(*section, each));
   for (const Section* section :
        {&sections::vsock, &sections::balloon, &sections::entropy, &sections::memory_hotplug})
@@ -406,7 +366,7 @@ bool MicrovmConfig::is_root(std::string_view device_name) const {
 }
 
 void MicrovmConfig::remove(std::string_view device_name) {
-  for (const Section* section : {&sections::drives, &sections::network_interfaces, &sections::own_devices})
+  for (const Section* section : {&sections::drives, &sections::network_interfaces})
     std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
                   [&](const json& each) { return name_of(*section, each) == device_name; });
 }

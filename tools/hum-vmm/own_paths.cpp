@@ -159,31 +159,6 @@ ApiAnswer patch_device(Microvm& vm, const ApiRequest& request, std::string_view 
   return {.status = no_content};
 }
 
-ApiAnswer put_device(Microvm& vm, const ApiRequest& request, std::string_view name) {
-  const Section& section = sections::own_devices;
-  const json checked = checked_fields(section.name, section.fields, parse_json(request.body));
-  if (checked["name"] != name)
-    throw ConfigError("name", checked["name"].get<std::string>(), "is another than the path's",
-                      "give one of both");
-  if (vm.state() == Microvm::State::not_started)
-    vm.put(section, checked);
-  else if (!vm.hotplug())
-    return fault(conflict, "Devices of a running VM come and go on PCI only: use --enable-pci.");
-  else
-    vm.attach(section, checked);
-  return {.status = no_content};
-}
-
-ApiAnswer delete_device(Microvm& vm, std::string_view name) {
-  if (vm.state() == Microvm::State::not_started) return not_started();
-  if (!vm.config().device(sections::own_devices, name))
-    return fault(not_found, "There is no such device of /hum/v1/devices.");
-  if (!vm.hotplug())
-    return fault(conflict, "Devices of a running VM come and go on PCI only: use --enable-pci.");
-  vm.detach(sections::own_devices, std::string(name));
-  return {.status = no_content};
-}
-
 struct Path {
   std::string_view name;
   ApiAnswer (*get)(Microvm& vm, const ApiRequest& request);
@@ -212,13 +187,9 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   }
   constexpr std::string_view device = "devices/";
   if (!path.starts_with(device)) return fault(not_found, "There is no such path.");
-  const std::string_view name = path.substr(device.size());
-  const bool is_put = request.method == "PUT";
-  const bool is_delete = request.method == "DELETE";
-  if (!is_put && !is_delete && request.method != "PATCH") return only("PUT, PATCH, DELETE");
+  if (request.method != "PATCH") return only("PATCH");
   if (vm.record() != nullptr) return fault(conflict, "The VM has ended.");
-  if (is_delete) return delete_device(vm, name);
-  return is_put ? put_device(vm, request, name) : patch_device(vm, request, name);
+  return patch_device(vm, request, path.substr(device.size()));
 }
 
 }  // namespace

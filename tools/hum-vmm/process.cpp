@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -111,31 +110,6 @@ class Confinement {
   const ThreadHook hook_ = [this](const std::string& name) { filters_->apply(thread_kind(name)); };
 };
 
-// The record of a process whose VM has not begun, and perhaps never will.
-class EarlyRecord {
- public:
-  // Whoever finds the file knows this process from now on.
-  explicit EarlyRecord(const std::string& path) {
-    if (path.empty()) return;
-    file_.emplace(path);
-    file_->write({});
-  }
-  void end(EndCause cause, const std::string& detail) const {
-    if (!file_) return;
-    EndRecord record;
-    record.cause = cause;
-    record.detail = detail;
-    try {
-      file_->write(record);
-    } catch (const HostError& error) {
-      std::fprintf(stderr, "hum-vmm: %s\n", error.what());
-    }
-  }
-
- private:
-  std::optional<RecordFile> file_;
-};
-
 // Before the server's end, which waits for the call that it has made.
 struct Closing {
   ApiGate& gate;
@@ -152,7 +126,6 @@ int run_vmm(const VmmArguments& arguments) {
   const Fd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals) throw HostError(errno, "watch for signals");
 
-  const EarlyRecord early_record(arguments.record);
   Logger logger(arguments.id);
   logger.configure(arguments.log_path,
                    {.most = log_level_from(arguments.level), .show_level = arguments.show_level});
@@ -165,8 +138,7 @@ int run_vmm(const VmmArguments& arguments) {
                 .transport = arguments.pci ? Transport::pci : Transport::mmio,
                 .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes),
                 .boot_timer = arguments.boot_timer,
-                .has_clients = !arguments.no_api,
-                .record = arguments.record},
+                .has_clients = !arguments.no_api},
                loop, logger, [&loop] { loop.stop(); });
     ApiGate gate(loop, [&vm](const ApiRequest& request) {
       return is_own_path(request.path) ? answer_own(vm, request) : answer(vm, request);
@@ -181,17 +153,14 @@ int run_vmm(const VmmArguments& arguments) {
       configure(vm, arguments);
     } catch (const std::exception& error) {
       logger.write(LogLevel::error, error.what());
-      if (vm.record() == nullptr) early_record.end(EndCause::host_error, error.what());
       return vmm_exit_bad_configuration;
     }
     loop.watch(signals.get(), EventLoop::Interest::readable, [&] {
       signalfd_siginfo info{};
       if (::read(signals.get(), &info, sizeof info) != sizeof info) return;
       ending_signal = static_cast<int>(info.ssi_signo);
-      const std::string detail = "signal " + std::to_string(ending_signal);
-      if (vm.state() != Microvm::State::not_started) return vm.end(EndCause::signal, detail);
-      early_record.end(EndCause::signal, detail);
-      loop.stop();
+      if (vm.state() == Microvm::State::not_started) return loop.stop();
+      vm.end(EndCause::signal, "signal " + std::to_string(ending_signal));
     });
     loop.run();
     if (vm.record() != nullptr) {

@@ -131,7 +131,6 @@ constexpr Rule rules[] = {
     {SCMP_SYS(unlink), devices},
     {SCMP_SYS(readlink), owner},
     {SCMP_SYS(access), owner},
-    {SCMP_SYS(rename), owner},  // of the record
     {SCMP_SYS(getcwd), owner},
     {SCMP_SYS(sysinfo), owner},
     {SCMP_SYS(uname), owner},

@@ -36,7 +36,6 @@ extern const Section metrics;
 extern const Section mmds_config;
 extern const Section balloon;
 extern const Section memory_hotplug;
-extern const Section own_devices;  // of any kind and with any option, beside the dialect
 extern const Section balloon_statistics;  // a part of balloon that is changed by itself
 
 // In the order in which a config file is taken.
