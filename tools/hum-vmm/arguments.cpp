@@ -25,6 +25,7 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
       ->capture_default_str();
   app.add_flag("--show-level", result.show_level, "the log's lines say their level");
   app.add_option("--metrics-path", result.metrics_path, "a file or fifo for the metrics");
+  app.add_option("--record", result.record, "a file that says how the VM ended, or that it runs, as JSON");
   app.add_option("--http-api-max-payload-size", result.most_body_bytes,
                  "the longest body of a request, bytes")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30))

@@ -19,6 +19,7 @@ struct VmmArguments {
   std::string level = "Info";
   bool show_level = false;
   std::string metrics_path;
+  std::string record;  // a file; empty: none
   std::size_t most_body_bytes = 51200;
   bool pci = false;
   std::string metadata;                            // a file

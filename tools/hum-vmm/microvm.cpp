@@ -160,6 +160,7 @@ void Microvm::open_standard_console(Vm& vm) {
 void Microvm::start() {
   const BootMoment now = BootMoment::now();
   VmConfig config = config_.vm_config();
+  config.record = settings_.record;
   if (settings_.boot_timer)
     config.devices.push_back({"boot-timer", "since-us=" + std::to_string(now.wall.count()) +
                                                 ",since-cpu-us=" + std::to_string(now.cpu.count())});
@@ -186,6 +187,7 @@ void Microvm::start() {
     output_.reset();
     terminal_.reset();
     vm_.reset();
+    if (!settings_.record.empty()) RecordFile(settings_.record).write(EndRecord());
     throw;
   }
   state_ = State::running;

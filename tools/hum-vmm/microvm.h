@@ -41,6 +41,7 @@ class Microvm {
     std::size_t most_metadata_bytes = MetadataStore::default_limit;
     bool boot_timer = false;
     bool has_clients = true;  // of events
+    std::string record;       // a path; empty: none is kept
   };
 
   // ended is called once, by the loop. Both references outlive the VM.

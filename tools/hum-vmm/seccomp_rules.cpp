@@ -129,6 +129,7 @@ constexpr Rule rules[] = {
     // Opening what the configuration names, and the end.
     {SCMP_SYS(openat), owner},
     {SCMP_SYS(unlink), devices},
+    {SCMP_SYS(rename), owner},
     {SCMP_SYS(readlink), owner},
     {SCMP_SYS(access), owner},
     {SCMP_SYS(getcwd), owner},
