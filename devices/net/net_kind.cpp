@@ -135,7 +135,7 @@ void refuse_with_vhost(const OptionValues& values) {
 
 void check(const OptionValues& values) {
   const bool is_tap = place_of(values) != "mode";
-  const bool is_user = !is_tap && (!values.has("mode") || values.text("mode") == "user");
+  const bool is_user = starts_passt(values);
   if (values.flag("vhost")) {
     if (!is_tap)
       throw ConfigError(key_of(values, "vhost"), "on", "only the frames of a tap can be the kernel's",
@@ -298,6 +298,10 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
 }
 
 }  // namespace
+
+bool starts_passt(const OptionValues& values) {
+  return place_of(values) == "mode" && (!values.has("mode") || values.text("mode") == "user");
+}
 
 MacAddress mac_option(const OptionValues& values) {
   if (values.has("mac")) return parse_mac_address(key_of(values, "mac"), values.text("mac"));

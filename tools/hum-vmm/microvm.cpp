@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "devices/boot_timer.h"
 #include "devices/registry.h"
+#include "tools/hum-vmm/own_device.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -100,6 +102,9 @@ void Microvm::attach(const Section& section, const json& checked) {
   const DeviceConfig device = known_device(section, id);
   try {
     vm_->attach(device);
+  } catch (const ConfigError& error) {
+    config_.remove(device.name);
+    throw in_dialect(error);
   } catch (const std::exception&) {
     config_.remove(device.name);
     throw;
@@ -108,6 +113,7 @@ void Microvm::attach(const Section& section, const json& checked) {
 
 void Microvm::detach(const Section& section, const std::string& id) {
   const DeviceConfig device = known_device(section, id);
+  if (state() == State::not_started) return config_.remove(device.name);
   if (config_.is_root(device.name))
     throw ConfigError(std::string(section.id_field), id, "is the root device, which stays");
   const std::vector<virtio::DeviceReport> reports = vm_->device_reports();
@@ -325,7 +331,13 @@ ConsoleHub::Traffic Microvm::console_traffic() const {
 }
 
 std::vector<DeviceOptions> Microvm::device_options() const {
-  return vm_ ? vm_->device_options() : std::vector<DeviceOptions>();
+  std::vector<DeviceOptions> devices = vm_ ? vm_->device_options() : std::vector<DeviceOptions>();
+  // Not yet with a VM, or with no options that may change.
+  for (const json& each : config_.get(sections::own_devices))
+    if (std::none_of(devices.begin(), devices.end(),
+                     [&](const DeviceOptions& known) { return each["name"] == known.name; }))
+      devices.push_back(own_device_options(each));
+  return devices;
 }
 
 void Microvm::end(EndCause cause, const std::string& detail) {

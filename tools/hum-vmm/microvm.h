@@ -61,9 +61,9 @@ class Microvm {
 
   // What a PUT, or a config file, says of a section. Before the start. Throws ConfigError, HostError.
   void put(const Section& section, const nlohmann::json& checked);
-  // What a PUT says of one more element of a list, and the removal of one, while a VM runs that has hotplug.
-  // A device that the guest has at work is gone only once the guest has let it go. Throw ConfigError,
-  // HostError.
+  // What a PUT says of one more element of a list, and the removal of one, while a VM runs that has hotplug
+  // (a removal also before the start). A device that the guest has at work is gone only once the guest has
+  // let it go. Throw ConfigError, HostError.
   bool hotplug() const { return settings_.transport == Transport::pci; }
   void attach(const Section& section, const nlohmann::json& checked);
   void detach(const Section& section, const std::string& id);
