@@ -2,6 +2,9 @@
 // Devices in the words of hum run, in the running program.
 #include "tools/hum-vmm/own_device.h"
 
+#include <poll.h>
+#include <sys/socket.h>
+
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -17,6 +20,7 @@
 #include "tools/hum-vmm/sections.h"
 #include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
+#include "vmm/base/unix_address.h"
 
 namespace hum {
 namespace {
@@ -121,7 +125,8 @@ TEST_CASE("a network that would start another program is refused with what to do
     CHECK(error.find("eth0.mode 'user'") == 0);
     CHECK(error.find("socket=") != std::string::npos);
   }
-  for (const json& options : {json{{"mode", "loopback"}}, json{{"tap", "tap0"}}, json{{"bridge", "br0"}}})
+  for (const json& options : {json{{"mode", "loopback"}}, json{{"tap", "tap0"}}, json{{"bridge", "br0"}},
+                              json{{"socket", "/passt"}}})
     CHECK(error_of(device("eth0", "net", options)).empty());
 }
 
@@ -250,6 +255,26 @@ TEST_CASE("interfaces of our own take a tap, or a bridge, within the VM's system
     start(client, "hang", "method=busy");
     CHECK(state_of(client) == "Running");
   });
+}
+
+TEST_CASE("an interface over the socket of a passt finds the next one, within the VM's system calls") {
+  if (no_kvm()) return;
+  const TemporaryFolder folder;
+  const UnixAddress address = UnixAddress::of("test", folder / "passt");
+  const Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(::bind(listener.get(), address.get(), address.size()) == 0);
+  REQUIRE(::listen(listener.get(), 1) == 0);
+  VmmProcess process(HUM_VMM_PROGRAM);
+  ApiClient client = process.client();
+  CHECK(status_of(client, "PUT", "/hum/v1/devices/eth0",
+                  {{"kind", "net"}, {"options", {{"socket", folder / "passt"}}}}) == 204);
+  start(client, "hang", "method=busy");
+  for (int times = 0; times < 3; ++times) {
+    pollfd entry{.fd = listener.get(), .events = POLLIN, .revents = 0};
+    REQUIRE(::poll(&entry, 1, 20000) == 1);
+    REQUIRE(Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)));  // and hangs up
+  }
+  CHECK(state_of(client) == "Running");
 }
 
 TEST_CASE("a wrong request for a device of our own is refused, and leaves those that there are") {
