@@ -38,7 +38,9 @@ Microvm::Microvm(Settings settings, EventLoop& loop, Logger& logger, std::functi
       logger_(logger),
       ended_(std::move(ended)),
       config_(settings_.transport),
-      metadata_(settings_.most_metadata_bytes) {}
+      metadata_(settings_.most_metadata_bytes) {
+  if (settings_.console_log) console_log_.emplace(*settings_.console_log, loop_, logger_);
+}
 
 Microvm::~Microvm() {
   for (const int fd : {metrics_timer_.fd(), retry_timer_.fd(), errors_timer_.fd()}) loop_.unwatch(fd);
@@ -186,12 +188,14 @@ void Microvm::start() {
     throw in_dialect(error);
   }
   try {
+    if (console_log_) console_log_->read(vm_->console());
     open_standard_console(*vm_);
     vm_->start();
   } catch (const std::exception&) {
     input_.reset();
     output_.reset();
     terminal_.reset();
+    if (console_log_) console_log_->finish();
     vm_.reset();
     if (!settings_.record.empty()) RecordFile(settings_.record).write(EndRecord());
     throw;
@@ -350,6 +354,7 @@ void Microvm::on_end() {
     loop_.unwatch(fd);
   if (hotplug()) loop_.unwatch(vm_->detached_fd());
   record_ = &vm_->wait();
+  if (console_log_) console_log_->finish();
   publish_device_errors();
   if (settings_.has_clients) {
     if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());

@@ -15,6 +15,7 @@
 #include "devices/mmds/metadata_service.h"
 #include "devices/mmds/metadata_store.h"
 #include "tools/hum-vmm/api_stream.h"
+#include "tools/hum-vmm/console_log.h"
 #include "tools/hum-vmm/console_service.h"
 #include "tools/hum-vmm/event_feed.h"
 #include "tools/hum-vmm/logger.h"
@@ -42,9 +43,10 @@ class Microvm {
     bool boot_timer = false;
     bool has_clients = true;  // of events
     std::string record;       // a path; empty: none is kept
+    std::optional<ConsoleLogSettings> console_log = {};
   };
 
-  // ended is called once, by the loop. Both references outlive the VM.
+  // ended is called once, by the loop. Both references outlive the VM. Throws ConfigError, HostError.
   Microvm(Settings settings, EventLoop& loop, Logger& logger, std::function<void()> ended);
   ~Microvm();
   Microvm(const Microvm&) = delete;
@@ -140,6 +142,7 @@ class Microvm {
   Timer retry_timer_;
   Timer errors_timer_;
   std::optional<Vm> vm_;
+  std::optional<ConsoleLog> console_log_;
   std::optional<ConsoleService> console_;
   const EndRecord* record_ = nullptr;
   Fd serial_file_;

@@ -163,7 +163,8 @@ int serve(const VmmArguments& arguments, const ProcessRecord& record) {
                 .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes),
                 .boot_timer = arguments.boot_timer,
                 .has_clients = !arguments.no_api,
-                .record = arguments.record},
+                .record = arguments.record,
+                .console_log = arguments.console_log},
                loop, logger, [&loop] { loop.stop(); });
     ApiGate gate(loop, [&vm](const ApiRequest& request) {
       return is_own_path(request.path) ? answer_own(vm, request) : answer(vm, request);
