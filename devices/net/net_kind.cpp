@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "devices/net/frame_path.h"
 #include "devices/net/loopback_backend.h"
 #include "devices/net/net_device.h"
+#include "devices/net/passt_socket_backend.h"
 #include "devices/net/pcap_filter.h"
 #include "devices/net/published_port.h"
 #include "devices/net/rate_filter.h"
@@ -32,13 +34,14 @@ namespace {
 constexpr OptionSpec net_options[] = {
     {.key = "mode",
      .type = OptionType::choice,
-     .help = "user: the host's network through passt, without root, where none of tap, tap-fd, bridge and "
-             "macvtap is given; loopback: what the guest sends comes back",
+     .help = "user: the host's network through passt, without root, where none of tap, tap-fd, bridge, "
+             "macvtap and socket is given; loopback: what the guest sends comes back",
      .choices = "user|loopback"},
     {.key = "tap", .help = "a tap interface of the host"},
     {.key = "tap-fd", .help = "open descriptors of a tap's queues: N[+N...]"},
     {.key = "bridge", .help = "a bridge of the host: a tap is made and added to it, and gone with the VM"},
     {.key = "macvtap", .help = "a macvtap interface of the host"},
+    {.key = "socket", .help = "the socket of a passt that runs already (passt --socket)"},
     net_rows::mac,
     {.key = "mtu",
      .type = OptionType::integer,
@@ -97,6 +100,7 @@ constexpr OptionSpec net_options[] = {
 };
 
 constexpr std::string_view tap_keys[] = {"tap", "tap-fd", "bridge", "macvtap"};
+constexpr std::string_view place_keys[] = {"tap", "tap-fd", "bridge", "macvtap", "socket"};
 
 std::string key_of(const OptionValues& values, std::string_view key) {
   return std::string(values.what()) + "." + std::string(key);
@@ -106,17 +110,21 @@ bool limited(const OptionValues& values, std::string_view key) {
   return values.limit(key) != TokenBucketLimit{};
 }
 
-// The key that says where the frames go: mode, or one of a tap.
+// The key that says where the frames go: mode, socket, or one of a tap.
 std::string_view place_of(const OptionValues& values) {
   std::string_view place = values.has("mode") ? "mode" : "";
-  for (const std::string_view each : tap_keys) {
+  for (const std::string_view each : place_keys) {
     if (!values.has(each)) continue;
     if (!place.empty())
       throw ConfigError(key_of(values, each), values.text(each), "there is " + std::string(place) + ", too",
-                        "give one of user, tap, tap-fd, bridge and macvtap");
+                        "give one of user, tap, tap-fd, bridge, macvtap and socket");
     place = each;
   }
   return place.empty() ? "mode" : place;
+}
+
+bool is_tap(std::string_view place) {
+  return std::find(std::begin(tap_keys), std::end(tap_keys), place) != std::end(tap_keys);
 }
 
 // The kernel and other processes pass by what is done in this one.
@@ -134,20 +142,21 @@ void refuse_with_vhost(const OptionValues& values) {
 }
 
 void check(const OptionValues& values) {
-  const bool is_tap = place_of(values) != "mode";
-  const bool is_user = !is_tap && (!values.has("mode") || values.text("mode") == "user");
+  const std::string_view place = place_of(values);
+  const bool is_user = starts_passt(values);
   if (values.flag("vhost")) {
-    if (!is_tap)
+    if (!is_tap(place))
       throw ConfigError(key_of(values, "vhost"), "on", "only the frames of a tap can be the kernel's",
                         "give tap, tap-fd, bridge or macvtap, or drop it");
     refuse_with_vhost(values);
   }
-  if (is_user && values.has("queues") && values.number("queues") > 1)
+  if ((is_user || place == "socket") && values.has("queues") && values.number("queues") > 1)
     throw ConfigError(key_of(values, "queues"), std::to_string(values.number("queues")),
                       "passt has one pair of queues", "drop it, or give a tap");
   if (!is_user && values.has("publish"))
     throw ConfigError(key_of(values, "publish"), values.text("publish"), "only user publishes ports",
-                      "drop it: the host's network reaches the guest by its address");
+                      place == "socket" ? "drop it: tell passt when you start it"
+                                        : "drop it: the host's network reaches the guest by its address");
 }
 
 std::vector<int> descriptors(const OptionValues& values) {
@@ -184,6 +193,11 @@ std::unique_ptr<NetBackend> make_other(const OptionValues& values, DeviceContext
   if (values.has("mode") && values.text("mode") == "loopback")
     return std::make_unique<LoopbackBackend>(
         static_cast<std::uint16_t>(values.has("queues") ? values.number("queues") : 1));
+  if (values.has("socket"))
+    return std::make_unique<PasstSocketBackend>(
+        PasstSocketBackend::Settings{
+            .what = std::string(values.what()), .path = values.text("socket"), .mtu = mtu_option(values)},
+        context.log);
   UserSettings settings{
       .what = std::string(values.what()), .ports = {}, .mtu = mtu_option(values), .program = {}};
   if (values.has("publish"))
@@ -268,7 +282,7 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
                                .mtu = mtu_option(values),
                                .queue_size = queue_size_option(values),
                                .link = values.flag("link")};
-  if (place != "mode") tap = make_tap(values, context.log);
+  if (is_tap(place)) tap = make_tap(values, context.log);
   settings.mac = mac_for(values, tap ? tap->address() : std::nullopt);
   if (values.flag("vhost")) path = make_vhost(tap, context);
   if (path) {
@@ -298,6 +312,10 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
 }
 
 }  // namespace
+
+bool starts_passt(const OptionValues& values) {
+  return place_of(values) == "mode" && (!values.has("mode") || values.text("mode") == "user");
+}
 
 MacAddress mac_option(const OptionValues& values) {
   if (values.has("mac")) return parse_mac_address(key_of(values, "mac"), values.text("mac"));

@@ -30,6 +30,9 @@ inline constexpr OptionSpec link{.key = "link",
 
 }  // namespace net_rows
 
+// Whether an interface like this starts passt, and so another process. Throws ConfigError.
+bool starts_passt(const OptionValues& values);
+
 // Without mac= an address that no other interface has, but for chance.
 MacAddress mac_option(const OptionValues& values);
 std::optional<std::uint16_t> mtu_option(const OptionValues& values);

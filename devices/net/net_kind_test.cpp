@@ -66,16 +66,19 @@ std::string refusal_of(const std::string& text) {
 }
 
 TEST_CASE("one place to be connected to is enough") {
-  for (const char* text :
-       {"user,tap=tap0", "tap=tap0,bridge=br0", "macvtap=mv0,tap-fd=3", "tap=a,mode=user"}) {
+  for (const char* text : {"user,tap=tap0", "tap=tap0,bridge=br0", "macvtap=mv0,tap-fd=3", "tap=a,mode=user",
+                           "socket=a,tap=b", "mode=user,socket=a"}) {
     CAPTURE(text);
-    CHECK(contains(refusal_of(text), "give one of user, tap, tap-fd, bridge and macvtap"));
+    CHECK(contains(refusal_of(text), "give one of user, tap, tap-fd, bridge, macvtap and socket"));
   }
 }
 
 TEST_CASE("what does not fit together is refused by name") {
   for (const auto& [text, key] : {std::pair{"user,vhost=on", "net.vhost"},
                                   {"vhost=on", "net.vhost"},
+                                  {"socket=a,vhost=on", "net.vhost"},
+                                  {"socket=a,queues=2", "net.queues"},
+                                  {"socket=a,publish=1:1", "net.publish"},
                                   {"loopback,vhost=on", "net.vhost"},
                                   {"tap=tap0,vhost=on,pcap=x", "net.pcap"},
                                   {"tap=tap0,vhost=on,anti-spoof=on", "net.anti-spoof"},

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 
+#include "devices/net/net_wire.h"
 #include "vmm/base/big_endian.h"
 #include "vmm/base/testing.h"
 

@@ -14,12 +14,14 @@
 #include <string>
 #include <vector>
 
+#include "devices/net/passt_socket_backend.h"
 #include "devices/net/passt_testing.h"
 #include "devices/net/tap_testing.h"
 #include "devices/net/user_backend.h"
 #include "devices/net/user_host.h"
 #include "devices/virtio_testing.h"
 #include "vmm/base/big_endian.h"
+#include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
 namespace hum {
@@ -227,6 +229,29 @@ TEST_CASE("passt gives the guest the host's address, gateway and the interface's
     CHECK(get(offer, 42 + 16, 4) == guest_address);
     CHECK(has_option(offer, 3, gateway, 4));
     CHECK(has_option(offer, 26, 9000, 2));
+  });
+}
+
+TEST_CASE("a passt that somebody else has started answers at its socket") {
+  on_a_host([] {
+    const testing::TemporaryFolder folder;
+    std::filesystem::permissions(folder.path(), std::filesystem::perms::all);
+    // It ends with its only client.
+    REQUIRE(run("passt --quiet --one-off --no-map-gw --socket " + (folder / "passt")));
+    const KeptLog log;
+    PasstSocketBackend backend({.what = "net", .path = folder / "passt", .mtu = {}}, log.log);
+    FrameEndpoint& endpoint = backend.endpoint(0);
+    Bytes frame = arp_frame();
+    frame.insert(frame.begin(), 12, std::byte{0});
+    const iovec sent{frame.data(), frame.size()};
+    CHECK(endpoint.send({&sent, 1}).state == FrameEndpoint::State::moved);
+    Bytes buffer(70000);
+    const iovec room{buffer.data(), buffer.size()};
+    bool heard = false;
+    for (pollfd entry{endpoint.fd(), POLLIN, 0}; !heard && ::poll(&entry, 1, 20000) == 1;)
+      heard =
+          endpoint.receive({&room, 1}).state == FrameEndpoint::State::moved && get(buffer, 24, 2) == 0x0806;
+    CHECK(heard);
   });
 }
 

@@ -25,6 +25,11 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
       ->capture_default_str();
   app.add_flag("--show-level", result.show_level, "the log's lines say their level");
   app.add_option("--metrics-path", result.metrics_path, "a file or fifo for the metrics");
+  app.add_option("--record", result.record, "a file that says how the VM ended, or that it runs, as JSON");
+  std::string console_log;
+  app.add_option(
+      "--console-log", console_log,
+      "a file for what the guest puts out: FILE[,size=N], renamed to FILE.1 at N bytes (default: 1M)");
   app.add_option("--http-api-max-payload-size", result.most_body_bytes,
                  "the longest body of a request, bytes")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 30))
@@ -81,6 +86,7 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
     throw ConfigError(snapshot_version ? "--snapshot-version" : "--describe-snapshot", snapshot,
                       "snapshots are not supported yet");
   check_instance_id(result.id);
+  if (app.count("--console-log") != 0) result.console_log = ConsoleLogSettings::parse(console_log);
   if (result.no_api && result.config_file.empty())
     throw ConfigError("--no-api", "", "there is nothing to start", "add --config-file FILE");
   return result;

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "tools/hum-vmm/console_log.h"
+
 namespace hum {
 
 // The command line, with Firecracker's flags.
@@ -19,6 +21,8 @@ struct VmmArguments {
   std::string level = "Info";
   bool show_level = false;
   std::string metrics_path;
+  std::string record;  // a file; empty: none
+  std::optional<ConsoleLogSettings> console_log;
   std::size_t most_body_bytes = 51200;
   bool pci = false;
   std::string metadata;                            // a file

@@ -11,18 +11,15 @@
 #include "vmm/base/errors.h"
 
 namespace hum {
-namespace {
 
-std::string gap(std::uint64_t lost) {
+std::string console_gap(std::uint64_t lost) {
   return "\r\n[" + std::to_string(lost) + " bytes of output are missing here]\r\n";
 }
-
-}  // namespace
 
 class ConsoleService::Stream final : public ApiStream {
  public:
   Stream(ConsoleService& service, bool writes)
-      : service_(service), writes_(writes), queue_(most_waiting, gap) {
+      : service_(service), writes_(writes), queue_(most_waiting, console_gap) {
     {
       const std::lock_guard lock(service_.mutex_);
       service_.streams_.insert(this);

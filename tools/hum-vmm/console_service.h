@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 
 #include "tools/http/api_stream.h"
 #include "tools/hum/stdio_console.h"
@@ -14,6 +16,9 @@
 #include "vmm/base/fd.h"
 
 namespace hum {
+
+// What stands in a console's output where a reader has missed so many bytes.
+std::string console_gap(std::uint64_t lost);
 
 // A VM's console for clients of the API: any number of readers, who begin with what the console still has,
 // and one writer at a time. Nobody of them makes the guest wait: a reader who is slow is told how much it has

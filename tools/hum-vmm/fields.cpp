@@ -91,6 +91,12 @@ json checked_value(const std::string& name, const Field& field, const json& valu
           !std::all_of(value.begin(), value.end(), [](const json& each) { return each.is_string(); }))
         refuse(name, value, "an object whose values are texts");
       break;
+    case FieldType::values:
+      if (!value.is_object() || !std::all_of(value.begin(), value.end(), [](const json& each) {
+            return each.is_string() || each.is_number_unsigned() || each.is_boolean();
+          }))
+        refuse(name, value, "an object whose values are texts, whole numbers, true or false");
+      break;
     case FieldType::objects:
       if (!value.is_array() ||
           !std::all_of(value.begin(), value.end(), [](const json& each) { return each.is_object(); }))

@@ -21,6 +21,7 @@ enum class FieldType : std::uint8_t {
   limiter,  // {"bandwidth": BUCKET, "ops": BUCKET}, a BUCKET {"size", "refill_time", "one_time_burst"}
   bucket,
   texts_by_name,  // an object
+  values,         // an object whose values are texts, whole numbers or booleans
 };
 
 // One field of an object in the dialect, and the option of ours that it stands for. Such tables are read in

@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "devices/boot_timer.h"
 #include "devices/registry.h"
+#include "tools/hum-vmm/own_device.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -36,7 +38,9 @@ Microvm::Microvm(Settings settings, EventLoop& loop, Logger& logger, std::functi
       logger_(logger),
       ended_(std::move(ended)),
       config_(settings_.transport),
-      metadata_(settings_.most_metadata_bytes) {}
+      metadata_(settings_.most_metadata_bytes) {
+  if (settings_.console_log) console_log_.emplace(*settings_.console_log, loop_, logger_);
+}
 
 Microvm::~Microvm() {
   for (const int fd : {metrics_timer_.fd(), retry_timer_.fd(), errors_timer_.fd()}) loop_.unwatch(fd);
@@ -100,6 +104,9 @@ void Microvm::attach(const Section& section, const json& checked) {
   const DeviceConfig device = known_device(section, id);
   try {
     vm_->attach(device);
+  } catch (const ConfigError& error) {
+    config_.remove(device.name);
+    throw in_dialect(error);
   } catch (const std::exception&) {
     config_.remove(device.name);
     throw;
@@ -108,6 +115,7 @@ void Microvm::attach(const Section& section, const json& checked) {
 
 void Microvm::detach(const Section& section, const std::string& id) {
   const DeviceConfig device = known_device(section, id);
+  if (state() == State::not_started) return config_.remove(device.name);
   if (config_.is_root(device.name))
     throw ConfigError(std::string(section.id_field), id, "is the root device, which stays");
   const std::vector<virtio::DeviceReport> reports = vm_->device_reports();
@@ -160,6 +168,7 @@ void Microvm::open_standard_console(Vm& vm) {
 void Microvm::start() {
   const BootMoment now = BootMoment::now();
   VmConfig config = config_.vm_config();
+  config.record = settings_.record;
   if (settings_.boot_timer)
     config.devices.push_back({"boot-timer", "since-us=" + std::to_string(now.wall.count()) +
                                                 ",since-cpu-us=" + std::to_string(now.cpu.count())});
@@ -179,13 +188,16 @@ void Microvm::start() {
     throw in_dialect(error);
   }
   try {
+    if (console_log_) console_log_->read(vm_->console());
     open_standard_console(*vm_);
     vm_->start();
   } catch (const std::exception&) {
     input_.reset();
     output_.reset();
     terminal_.reset();
+    if (console_log_) console_log_->finish();
     vm_.reset();
+    if (!settings_.record.empty()) RecordFile(settings_.record).write(EndRecord());
     throw;
   }
   state_ = State::running;
@@ -323,7 +335,13 @@ ConsoleHub::Traffic Microvm::console_traffic() const {
 }
 
 std::vector<DeviceOptions> Microvm::device_options() const {
-  return vm_ ? vm_->device_options() : std::vector<DeviceOptions>();
+  std::vector<DeviceOptions> devices = vm_ ? vm_->device_options() : std::vector<DeviceOptions>();
+  // Not yet with a VM, or with no options that may change.
+  for (const json& each : config_.get(sections::own_devices))
+    if (std::none_of(devices.begin(), devices.end(),
+                     [&](const DeviceOptions& known) { return each["name"] == known.name; }))
+      devices.push_back(own_device_options(each));
+  return devices;
 }
 
 void Microvm::end(EndCause cause, const std::string& detail) {
@@ -336,6 +354,7 @@ void Microvm::on_end() {
     loop_.unwatch(fd);
   if (hotplug()) loop_.unwatch(vm_->detached_fd());
   record_ = &vm_->wait();
+  if (console_log_) console_log_->finish();
   publish_device_errors();
   if (settings_.has_clients) {
     if (record_->cause == EndCause::panic) events_.publish("guest-panic", json::object());

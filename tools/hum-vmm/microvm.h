@@ -16,6 +16,7 @@
 #include "devices/mmds/metadata_store.h"
 #include "tools/http/api_stream.h"
 #include "tools/http/event_feed.h"
+#include "tools/hum-vmm/console_log.h"
 #include "tools/hum-vmm/console_service.h"
 #include "tools/hum-vmm/logger.h"
 #include "tools/hum-vmm/metrics.h"
@@ -41,9 +42,11 @@ class Microvm {
     std::size_t most_metadata_bytes = MetadataStore::default_limit;
     bool boot_timer = false;
     bool has_clients = true;  // of events
+    std::string record;       // a path; empty: none is kept
+    std::optional<ConsoleLogSettings> console_log = {};
   };
 
-  // ended is called once, by the loop. Both references outlive the VM.
+  // ended is called once, by the loop. Both references outlive the VM. Throws ConfigError, HostError.
   Microvm(Settings settings, EventLoop& loop, Logger& logger, std::function<void()> ended);
   ~Microvm();
   Microvm(const Microvm&) = delete;
@@ -60,9 +63,9 @@ class Microvm {
 
   // What a PUT, or a config file, says of a section. Before the start. Throws ConfigError, HostError.
   void put(const Section& section, const nlohmann::json& checked);
-  // What a PUT says of one more element of a list, and the removal of one, while a VM runs that has hotplug.
-  // A device that the guest has at work is gone only once the guest has let it go. Throw ConfigError,
-  // HostError.
+  // What a PUT says of one more element of a list, and the removal of one, while a VM runs that has hotplug
+  // (a removal also before the start). A device that the guest has at work is gone only once the guest has
+  // let it go. Throw ConfigError, HostError.
   bool hotplug() const { return settings_.transport == Transport::pci; }
   void attach(const Section& section, const nlohmann::json& checked);
   void detach(const Section& section, const std::string& id);
@@ -139,6 +142,7 @@ class Microvm {
   Timer retry_timer_;
   Timer errors_timer_;
   std::optional<Vm> vm_;
+  std::optional<ConsoleLog> console_log_;
   std::optional<ConsoleService> console_;
   const EndRecord* record_ = nullptr;
   Fd serial_file_;

@@ -14,6 +14,7 @@
 #include "devices/net/mac_address.h"
 #include "devices/registry.h"
 #include "tools/hum-vmm/cpu_config.h"
+#include "tools/hum-vmm/own_device.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
 
@@ -66,6 +67,7 @@ std::string options_of(const Section& section, const json& element) {
 // "drives/rootfs", "balloon": as the API's paths name it.
 std::string name_of(const Section& section, const json& element) {
   if (section.id_field.empty()) return std::string(section.name);
+  if (&section == &sections::own_devices) return text_of(element, "name");
   return std::string(section.name) + "/" + text_of(element, std::string(section.id_field).c_str());
 }
 
@@ -130,6 +132,8 @@ MicrovmConfig::~MicrovmConfig() = default;
 json MicrovmConfig::all() const {
   json document = *document_;
   document.erase(std::string(sections::serial.name));
+  // Clients of the dialect alone do not know it.
+  if (get(sections::own_devices).empty()) document.erase(std::string(sections::own_devices.name));
   return document;
 }
 
@@ -171,8 +175,11 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     return;
   }
   const std::string id_field(section.id_field);
-  check_id(section, checked[id_field].get<std::string>());
   json element = checked;
+  if (&section == &sections::own_devices)
+    own_device(element);
+  else
+    check_id(section, checked[id_field].get<std::string>());
   if (&section == &sections::drives) {
     check_drive(element);
     if (!element.contains("socket"))
@@ -183,10 +190,10 @@ void MicrovmConfig::put(const Section& section, const json& checked) {
     for (const char* const name : {"root_device", "read_only"})
       if (!element.contains(name)) element[name] = false;
     check_pmem(element);
-  } else {
+  } else if (&section == &sections::network_interfaces) {
     check_network(element);
   }
-  check_options(section, element);
+  if (&section != &sections::own_devices) check_options(section, element);
   const auto same = std::find_if(kept.begin(), kept.end(),
                                  [&](const json& each) { return each[id_field] == element[id_field]; });
   if (same != kept.end())
@@ -337,12 +344,14 @@ VmConfig MicrovmConfig::vm_config() const {
   for (const Section* section :
        {&sections::vsock, &sections::balloon, &sections::entropy, &sections::memory_hotplug})
     if (!get(*section).is_null()) config.devices.push_back(device_of(*section, get(*section)));
+  for (const json& each : get(sections::own_devices)) add_own_device(config.devices, own_device(each));
   for (const DeviceConfig& device : config.devices)
     if (device.kind == "vhost-user-disk") config.backing.shared = true;
   return config;
 }
 
 DeviceConfig MicrovmConfig::device_of(const Section& section, const json& element) const {
+  if (&section == &sections::own_devices) return own_device(element);
   DeviceConfig device{std::string(kind_of(section, element)), options_of(section, element),
                       name_of(section, element)};
   if (&section == &sections::network_interfaces) device.options += mmds_option(element);
@@ -366,23 +375,22 @@ bool MicrovmConfig::is_root(std::string_view device_name) const {
 }
 
 void MicrovmConfig::remove(std::string_view device_name) {
-  for (const Section* section : {&sections::drives, &sections::network_interfaces})
+  for (const Section* section : {&sections::drives, &sections::network_interfaces, &sections::own_devices})
     std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
                   [&](const json& each) { return name_of(*section, each) == device_name; });
 }
 
 ConfigError in_dialect(const ConfigError& error) {
-  const std::string kind = error.key().substr(0, error.key().find('.'));
-  if (kind == "vhost-user-disk") return in_fields(sections::drives.path, vhost_user_drive_fields(), error);
-  for (const auto& [name, section] : {std::pair("disk", &sections::drives),
-                                      {"net", &sections::network_interfaces},
-                                      {"vsock", &sections::vsock},
-                                      {"rng", &sections::entropy},
-                                      {"balloon", &sections::balloon},
-                                      {"pmem", &sections::pmem},
-                                      {"mem", &sections::memory_hotplug},
-                                      {"serial", &sections::serial}})
-    if (kind == name) return in_fields(section->path, section->fields, error);
+  // A device is called by its name, "drives/rootfs", and one that has none by its kind.
+  const std::string device = error.key().substr(0, error.key().rfind('.'));
+  const std::string_view name = std::string_view(device).substr(0, device.find('/'));
+  for (const Section* section :
+       {&sections::drives, &sections::network_interfaces, &sections::vsock, &sections::entropy,
+        &sections::balloon, &sections::pmem, &sections::memory_hotplug, &sections::serial}) {
+    if (section->name != name) continue;
+    const bool is_socket = section == &sections::drives && error.key().ends_with(".socket");
+    return in_fields(section->path, is_socket ? vhost_user_drive_fields() : section->fields, error);
+  }
   return error;
 }
 

@@ -127,12 +127,13 @@ TEST_CASE("limits of random numbers and of the serial port's output become those
 
 TEST_CASE("an error of a device's own option is told by the dialect's field") {
   const auto renamed = [](const char* key) { return in_dialect(ConfigError(key, "", "bad")).key(); };
-  CHECK(renamed("disk.path") == "drives.path_on_host");
-  CHECK(renamed("vhost-user-disk.socket") == "drives.socket");
-  CHECK(renamed("net.tap") == "network-interfaces.host_dev_name");
-  CHECK(renamed("net.rx-ops") == "network-interfaces.rx_rate_limiter.ops");
+  CHECK(renamed("drives/rootfs.path") == "drives.path_on_host");
+  CHECK(renamed("drives/d.socket") == "drives.socket");
+  CHECK(renamed("network-interfaces/eth0.tap") == "network-interfaces.host_dev_name");
+  CHECK(renamed("network-interfaces/eth0.rx-ops") == "network-interfaces.rx_rate_limiter.ops");
   CHECK(renamed("vsock.socket") == "vsock.uds_path");
-  CHECK(renamed("disk.iothreads") == "disk.iothreads");
+  CHECK(renamed("drives/d.iothreads") == "drives/d.iothreads");
+  CHECK(renamed("root.path") == "root.path");
   CHECK(renamed("memory") == "memory");
   World world;
   CHECK(has(world.error_of(sections::vsock, {{"guest_cid", UINT32_MAX}, {"uds_path", "x"}}),

@@ -5,9 +5,12 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "tools/hum-vmm/fault.h"
 #include "tools/hum-vmm/fields.h"
+#include "tools/hum-vmm/own_device.h"
+#include "tools/hum-vmm/sections.h"
 #include "tools/hum-vmm/statistics.h"
 #include "vmm/base/errors.h"
 
@@ -125,17 +128,7 @@ ApiAnswer get_devices(Microvm& vm, const ApiRequest& /*request*/) {
   return with(devices);
 }
 
-// What a client gives for an option, as option text has it.
-std::string value_text(const std::string& key, const json& value) {
-  if (value.is_boolean()) return value.get<bool>() ? "on" : "off";
-  if (value.is_number_unsigned()) return std::to_string(value.get<std::uint64_t>());
-  if (!value.is_string() || value.get_ref<const std::string&>().find('\0') != std::string::npos)
-    throw ConfigError(key, value.dump(-1, ' ', false, json::error_handler_t::replace).substr(0, 64),
-                      "not accepted", "give a text, a whole number, true or false");
-  return value.get<std::string>();
-}
-
-ApiAnswer patch_device(Microvm& vm, const ApiRequest& request, std::string_view name) {
+ApiAnswer patch_device(Microvm& vm, const ApiRequest& request, const std::string& name) {
   if (vm.state() == Microvm::State::not_started) return not_started();
   const std::vector<DeviceOptions> devices = vm.device_options();
   const auto device =
@@ -144,18 +137,40 @@ ApiAnswer patch_device(Microvm& vm, const ApiRequest& request, std::string_view 
   const json body = parse_json(request.body);
   if (!body.is_object() || body.empty())
     throw ConfigError("body", "", "nothing to change is given", "give an object with options");
-  std::string changes;
-  for (const auto& [key, value] : body.items()) {
-    // Only what is an option's name may stand in option text.
-    const auto table = device->options.table();
-    if (std::none_of(table.begin(), table.end(),
-                     [&, &wanted = key](const OptionSpec& row) { return row.key == wanted; }))
-      throw ConfigError(device->name, key.substr(0, 64), "unknown option",
-                        "GET /hum/v1/devices tells which there are");
-    changes += (changes.empty() ? "" : ",") + key + "=" +
-               escaped_option(value_text(device->name + "." + key, value));
-  }
-  vm.change_device(device->name, changes);
+  vm.change_device(device->name, own_option_text(device->name, device->options.table(), body));
+  return {.status = no_content};
+}
+
+bool has_own_device(const Microvm& vm, const std::string& name) {
+  return vm.config().device(sections::own_devices, name).has_value();
+}
+
+ApiAnswer needs_pci() {
+  return fault(conflict, "Devices of a running VM come and go on PCI only: use --enable-pci.");
+}
+
+ApiAnswer put_device(Microvm& vm, const ApiRequest& request, const std::string& name) {
+  const Section& section = sections::own_devices;
+  json body = parse_json(request.body);
+  if (body.is_object() && (!body.contains("name") || body["name"].is_null())) body["name"] = name;
+  const json checked = checked_fields(section.name, section.fields, body);
+  if (checked["name"] != name)
+    throw ConfigError("hum-devices.name", name, "the name in the path is another than in the body",
+                      "give the same in both, or none in the body");
+  const bool started = vm.state() != Microvm::State::not_started;
+  if (started && !vm.hotplug()) return needs_pci();
+  if (started)
+    vm.attach(section, checked);
+  else
+    vm.put(section, checked);
+  return {.status = no_content};
+}
+
+ApiAnswer delete_device(Microvm& vm, const ApiRequest& request, const std::string& name) {
+  if (!request.body.empty()) return fault(bad_request, "DELETE request cannot have a body.");
+  if (!has_own_device(vm, name)) return fault(not_found, "There is no such device that was put here.");
+  if (vm.state() != Microvm::State::not_started && !vm.hotplug()) return needs_pci();
+  vm.detach(sections::own_devices, name);
   return {.status = no_content};
 }
 
@@ -176,6 +191,17 @@ ApiAnswer only(std::string_view method) {
   return answer;
 }
 
+ApiAnswer call_device(Microvm& vm, const ApiRequest& request, const std::string& name) {
+  constexpr std::pair<std::string_view, ApiAnswer (*)(Microvm&, const ApiRequest&, const std::string&)>
+      calls[] = {{"DELETE", delete_device}, {"PATCH", patch_device}, {"PUT", put_device}};
+  for (const auto& [method, call] : calls) {
+    if (method != request.method) continue;
+    if (vm.record() != nullptr) return fault(conflict, "The VM has ended.");
+    return call(vm, request, name);
+  }
+  return only("DELETE, PATCH, PUT");
+}
+
 ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   const std::string_view path = std::string_view(request.path).substr(prefix.size());
   const bool is_get = request.method == "GET";
@@ -187,9 +213,7 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   }
   constexpr std::string_view device = "devices/";
   if (!path.starts_with(device)) return fault(not_found, "There is no such path.");
-  if (request.method != "PATCH") return only("PATCH");
-  if (vm.record() != nullptr) return fault(conflict, "The VM has ended.");
-  return patch_device(vm, request, path.substr(device.size()));
+  return call_device(vm, request, std::string(path.substr(device.size())));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -20,6 +21,7 @@
 #include "tools/hum-vmm/seccomp.h"
 #include "tools/hum/exit_codes.h"
 #include "vmm/base/errors.h"
+#include "vmm/machine/end_record.h"
 
 namespace hum {
 namespace {
@@ -84,6 +86,33 @@ void configure(Microvm& vm, const VmmArguments& arguments) {
   vm.start();
 }
 
+// What is in the file of the record where the VM's own is not: that this process runs, from its first moment
+// on, and how it ended without a VM.
+class ProcessRecord {
+ public:
+  // Throws ConfigError, HostError.
+  explicit ProcessRecord(const std::string& path) {
+    if (path.empty()) return;
+    file_.emplace(path);
+    file_->write(EndRecord());
+  }
+
+  void end(EndCause cause, const std::string& detail) const {
+    if (!file_) return;
+    EndRecord record;
+    record.cause = cause;
+    record.detail = detail;
+    try {
+      file_->write(record);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "hum-vmm: %s\n", error.what());
+    }
+  }
+
+ private:
+  std::optional<RecordFile> file_;
+};
+
 // The filters of this thread and of all that it starts from now on.
 class Confinement {
  public:
@@ -116,13 +145,8 @@ struct Closing {
   ~Closing() { gate.close(); }
 };
 
-}  // namespace
-
-int run_vmm(const VmmArguments& arguments) {
+int serve(const VmmArguments& arguments, const ProcessRecord& record) {
   const sigset_t set = ending_signals();
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  // A reader that has gone, and a file as large as it may be, are errors of the write.
-  for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
   const Fd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals) throw HostError(errno, "watch for signals");
 
@@ -138,7 +162,9 @@ int run_vmm(const VmmArguments& arguments) {
                 .transport = arguments.pci ? Transport::pci : Transport::mmio,
                 .most_metadata_bytes = arguments.most_metadata_bytes.value_or(arguments.most_body_bytes),
                 .boot_timer = arguments.boot_timer,
-                .has_clients = !arguments.no_api},
+                .has_clients = !arguments.no_api,
+                .record = arguments.record,
+                .console_log = arguments.console_log},
                loop, logger, [&loop] { loop.stop(); });
     ApiGate gate(loop, [&vm](const ApiRequest& request) {
       return is_own_path(request.path) ? answer_own(vm, request) : answer(vm, request);
@@ -153,14 +179,17 @@ int run_vmm(const VmmArguments& arguments) {
       configure(vm, arguments);
     } catch (const std::exception& error) {
       logger.write(LogLevel::error, error.what());
+      record.end(EndCause::host_error, error.what());
       return vmm_exit_bad_configuration;
     }
     loop.watch(signals.get(), EventLoop::Interest::readable, [&] {
       signalfd_siginfo info{};
       if (::read(signals.get(), &info, sizeof info) != sizeof info) return;
       ending_signal = static_cast<int>(info.ssi_signo);
-      if (vm.state() == Microvm::State::not_started) return loop.stop();
-      vm.end(EndCause::signal, "signal " + std::to_string(ending_signal));
+      const std::string detail = "signal " + std::to_string(ending_signal);
+      if (vm.state() != Microvm::State::not_started) return vm.end(EndCause::signal, detail);
+      record.end(EndCause::signal, detail);
+      loop.stop();
     });
     loop.run();
     if (vm.record() != nullptr) {
@@ -174,6 +203,22 @@ int run_vmm(const VmmArguments& arguments) {
   if (ending_signal == SIGHUP) return vmm_exit_hangup;
   if (ending_signal != 0) die_of(ending_signal);
   return code.value_or(exit_ok);
+}
+
+}  // namespace
+
+int run_vmm(const VmmArguments& arguments) {
+  const sigset_t set = ending_signals();
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  // A reader that has gone, and a file as large as it may be, are errors of the write.
+  for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
+  const ProcessRecord record(arguments.record);
+  try {
+    return serve(arguments, record);
+  } catch (const std::exception& error) {
+    record.end(EndCause::host_error, error.what());
+    throw;
+  }
 }
 
 }  // namespace hum

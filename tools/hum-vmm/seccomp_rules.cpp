@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "devices/net/vhost_wire.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
 #include "vmm/kvm/requests.h"
@@ -129,6 +130,7 @@ constexpr Rule rules[] = {
     // Opening what the configuration names, and the end.
     {SCMP_SYS(openat), owner},
     {SCMP_SYS(unlink), devices},
+    {SCMP_SYS(rename), owner},
     {SCMP_SYS(readlink), owner},
     {SCMP_SYS(access), owner},
     {SCMP_SYS(getcwd), owner},
@@ -190,12 +192,28 @@ constexpr ArgumentRule argument_rules[] = {
     {SCMP_SYS(ioctl), owner, 1, SIOCGIFHWADDR},
     {SCMP_SYS(ioctl), owner, 1, SIOCGIFINDEX},
     {SCMP_SYS(ioctl), owner, 1, SIOCGIFMTU},
+    // Of a tap that is made for a bridge.
+    {SCMP_SYS(ioctl), owner, 1, SIOCSIFMTU},
+    {SCMP_SYS(ioctl), owner, 1, SIOCSIFFLAGS},
+    {SCMP_SYS(ioctl), owner, 1, SIOCBRADDIF},
     {SCMP_SYS(ioctl), owner, 1, TUNGETIFF},
     {SCMP_SYS(ioctl), owner, 1, TUNSETIFF},
     {SCMP_SYS(ioctl), owner, 1, TUNSETVNETHDRSZ},
     {SCMP_SYS(ioctl), owner, 1, TUNSETVNETLE},
     {SCMP_SYS(ioctl), devices, 1, TUNSETQUEUE},
     {SCMP_SYS(ioctl), devices, 1, TUNSETOFFLOAD},
+    // The kernel's own carrier of a tap's frames.
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::get_features},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_features},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_owner},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_memory},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_ring_size},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_ring_address},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_ring_base},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_ring_kick},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_ring_call},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::set_ring_error},
+    {SCMP_SYS(ioctl), devices, 1, vhost_wire::net_set_backend},
 };
 
 void check(int result) {

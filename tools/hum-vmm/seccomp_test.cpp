@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -27,6 +28,7 @@
 #include <sstream>
 #include <vector>
 
+#include "devices/net/vhost_wire.h"
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/testing.h"
@@ -172,6 +174,17 @@ TEST_CASE("a device's thread gives the guest the memory that it plugs") {
   for (const Kind kind : {Kind::owner, Kind::vcpu, Kind::io})
     CHECK(is_allowed(kind, [] { ::ioctl(-1, set_user_memory_region); }));
   CHECK_FALSE(is_allowed(Kind::api, [] { ::ioctl(-1, set_user_memory_region); }));
+}
+
+TEST_CASE(
+    "interfaces of the host are changed by the owner only, and the kernel's carrier is told by devices") {
+  if (no_filters()) return;
+  for (const Kind kind : {Kind::owner, Kind::api, Kind::vcpu, Kind::io}) {
+    CHECK(is_allowed(kind, [] { ::ioctl(-1, SIOCBRADDIF); }) == (kind == Kind::owner));
+    CHECK(is_allowed(kind, [] { ::ioctl(-1, SIOCSIFFLAGS); }) == (kind == Kind::owner));
+    CHECK(is_allowed(kind, [] { ::ioctl(-1, vhost_wire::set_ring_kick); }) == (kind != Kind::api));
+    CHECK_FALSE(is_allowed(kind, [] { ::ioctl(-1, SIOCBRADDBR); }));
+  }
 }
 
 TEST_CASE("threads are made and signalled, but not in other processes") {

@@ -145,11 +145,17 @@ constexpr Field memory_hotplug_fields[] = {
 constexpr Field memory_hotplug_patch_fields[] = {
     {.name = "requested_size_mib", .type = integer, .required = true, .key = "requested", .unit = "M"}};
 
+constexpr Field own_device_fields[] = {
+    {.name = "name", .required = true},
+    {.name = "kind", .required = true},
+    {.name = "options", .type = values},
+};
+
 constexpr std::array everything = {
     &sections::logger,      &sections::metrics,        &sections::boot_source, &sections::machine_config,
     &sections::cpu_config,  &sections::drives,         &sections::pmem,        &sections::network_interfaces,
     &sections::vsock,       &sections::balloon,        &sections::entropy,     &sections::serial,
-    &sections::mmds_config, &sections::memory_hotplug,
+    &sections::mmds_config, &sections::memory_hotplug, &sections::own_devices,
 };
 
 }  // namespace
@@ -205,6 +211,11 @@ constinit const Section memory_hotplug{.name = "memory-hotplug",
                                        .fields = memory_hotplug_fields,
                                        .patch_fields = memory_hotplug_patch_fields,
                                        .live = true};
+constinit const Section own_devices{.name = "hum-devices",
+                                    .path = "hum/v1/devices",
+                                    .fields = own_device_fields,
+                                    .id_field = "name",
+                                    .hotplug = true};
 constinit const Section metrics{.name = "metrics", .path = "metrics", .fields = metrics_fields};
 
 std::span<const Section* const> all() {

@@ -36,6 +36,7 @@ extern const Section metrics;
 extern const Section mmds_config;
 extern const Section balloon;
 extern const Section memory_hotplug;
+extern const Section own_devices;         // of our own kind, beside the dialect's
 extern const Section balloon_statistics;  // a part of balloon that is changed by itself
 
 // In the order in which a config file is taken.

@@ -21,7 +21,7 @@ bool is_user_network(const std::string& spec) {
     const std::size_t end = std::min(spec.find(',', begin), spec.size());
     const std::string_view word = std::string_view(spec).substr(begin, end - begin);
     for (const std::string_view other :
-         {"tap=", "tap-fd=", "bridge=", "macvtap=", "loopback", "mode=loopback"})
+         {"tap=", "tap-fd=", "bridge=", "macvtap=", "socket=", "loopback", "mode=loopback"})
       if (word.starts_with(other)) return false;
     begin = end + 1;
   }
@@ -37,7 +37,8 @@ void check_kind(const std::string& spec) {
     return;
   throw ConfigError(
       "net", word, "no kind of network",
-      "give user, tap=NAME, tap-fd=N, bridge=NAME, macvtap=NAME, vhost-user=SOCKET, or none alone");
+      "give user, tap=NAME, tap-fd=N, bridge=NAME, macvtap=NAME, socket=PATH, vhost-user=SOCKET, or none "
+      "alone");
 }
 
 DeviceConfig device_of(const std::string& spec) {

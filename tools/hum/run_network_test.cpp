@@ -57,7 +57,8 @@ TEST_CASE("networks become devices, each of its kind") {
   CHECK_FALSE(network.dispensable);
   CHECK(network_of({"user"}).has_dhcp);
   CHECK(network_of({"mtu=1400"}).has_dhcp);  // the user's own is the default
-  for (const char* other : {"mtu=1400,bridge=br0", "tap-fd=3+4", "macvtap=a", "loopback", "mode=loopback"})
+  for (const char* other :
+       {"mtu=1400,bridge=br0", "tap-fd=3+4", "macvtap=a", "socket=/s", "loopback", "mode=loopback"})
     CHECK_FALSE(network_of({other}).has_dhcp);
 }
 

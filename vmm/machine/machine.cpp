@@ -101,6 +101,11 @@ const DeviceKind& known_kind(std::span<const DeviceKind* const> kinds, const std
   throw ConfigError("device", name, "unknown kind of device", "known are " + known);
 }
 
+// What errors call a device.
+const std::string& title_of(const DeviceConfig& device) {
+  return device.name.empty() ? device.kind : device.name;
+}
+
 // What a user has asked for is not optional.
 void set_wanted(Vcpu& vcpu, const CpuTemplate::Msr& msr) {
   const std::optional<std::uint64_t> before = vcpu.msr(msr.index);
@@ -192,7 +197,7 @@ void Machine::create_vcpus(const VmConfig& config) {
 
 void Machine::create_device(const DeviceConfig& device, std::span<const DeviceKind* const> kinds) {
   const DeviceKind& kind = known_kind(kinds, device.kind);
-  OptionValues options = OptionValues::parse(device.kind, kind.options, device.options);
+  OptionValues options = OptionValues::parse(title_of(device), kind.options, device.options);
   if (const auto* platform = std::get_if<DeviceKind::PlatformFactory>(&kind.create)) {
     const auto& made = platform_devices_.emplace_back(with_name(device, platform_devices_),
                                                       (*platform)(options, context_), devices_made_++);
@@ -289,7 +294,7 @@ std::string Machine::attach(const DeviceConfig& device, std::span<const DeviceKi
   if (kind.needs_shared_memory && memory_.regions().front().fd < 0)
     throw ConfigError("device", device.kind, "shares guest memory, and this machine's is private",
                       "set shared-memory before the start");
-  OptionValues options = OptionValues::parse(device.kind, kind.options, device.options);
+  OptionValues options = OptionValues::parse(title_of(device), kind.options, device.options);
   checks_.clear();  // of one whose making failed
   auto model = (*create)(options, context_);
   settle();
