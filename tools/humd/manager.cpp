@@ -262,8 +262,7 @@ void Manager::begin_what_is_due(double now) {
 
 void Manager::bound_logs() {
   for (const VmRow& vm : vms_.in_states({VmState::running, VmState::paused}))
-    for (const std::string& log : {folders().vm_console(vm.id), folders().vm_log(vm.id)})
-      rotate_file(log, most_log);
+    rotate_file(folders().vm_log(vm.id), most_log);
 }
 
 // A clock that is set meanwhile is noticed before long; what was due and busy, or could not be stored, is

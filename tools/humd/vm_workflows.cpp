@@ -162,11 +162,11 @@ Task<> spawn_vmm(Manager& manager, Run& run) {
   const auto lock = RunLock::take(folders.vm_lock(id));
   if (!lock) throw ApiError(409, "vm-locked", "another process holds '" + folders.vm_lock(id) + "'");
   SpawnRequest request;
-  request.arguments = {manager.settings().vmm_program, "--api-sock",    folders.vm_socket(id), "--id",
-                       "vm-" + std::to_string(id),     "--config-file", folders.vm_config(id), "--record",
-                       folders.vm_record(id),          "--enable-pci"};
+  request.arguments = {
+      manager.settings().vmm_program, "--api-sock",    folders.vm_socket(id),  "--id",
+      "vm-" + std::to_string(id),     "--config-file", folders.vm_config(id),  "--record",
+      folders.vm_record(id),          "--console-log", folders.vm_console(id), "--enable-pci"};
   request.lock_fd = lock->fd();
-  request.output_path = folders.vm_console(id);
   request.log_path = folders.vm_log(id);
   VmmProcess process = spawn(request);
   ProcessIdentity identity = process.identity();

@@ -164,8 +164,7 @@ std::optional<RunLock> RunLock::take(const std::string& path) {
 VmmProcess spawn(const SpawnRequest& request) {
   SpawnPlan plan;
   ::posix_spawn_file_actions_addopen(&plan.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&plan.actions, STDOUT_FILENO, request.output_path.c_str(),
-                                     O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, private_file);
+  ::posix_spawn_file_actions_addopen(&plan.actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
   ::posix_spawn_file_actions_addopen(&plan.actions, STDERR_FILENO, request.log_path.c_str(),
                                      O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, private_file);
   ::posix_spawn_file_actions_adddup2(&plan.actions, request.lock_fd, inherited_lock);

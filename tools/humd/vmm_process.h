@@ -62,8 +62,7 @@ class RunLock {
 struct SpawnRequest {
   std::vector<std::string> arguments;  // the program's path first
   int lock_fd = -1;                    // a RunLock's, which the process holds, too
-  std::string output_path;             // its standard output is added to this file: the guest's console
-  std::string log_path;                // and its standard error to this one
+  std::string log_path;                // what it says on its standard error is added to this file
 };
 
 // Starts a VMM in a session of its own, with nothing of this process's but the lock. Throws HostError.
