@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/humd/daemon.h"
 
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <optional>
+#include <string_view>
 
 #include "tools/humd/api.h"
 #include "tools/humd/files.h"
 #include "tools/humd/manager.h"
+#include "vmm/base/fd.h"
 
 namespace hum {
 namespace {
@@ -22,8 +30,39 @@ constexpr std::size_t most_connections = 1024;
 constexpr std::size_t most_streams = 256;
 constexpr mode_t only_this_user = 0600;
 
+// sd_listen_fds(3): a socket that was opened for this process is descriptor 3. -1: there is none.
+int inherited_listener() {
+  const char* const pid = std::getenv("LISTEN_PID");
+  const char* const count = std::getenv("LISTEN_FDS");
+  const bool is_ours =
+      pid != nullptr && count != nullptr && std::atoll(pid) == ::getpid() && std::atoi(count) >= 1;
+  if (!is_ours) return -1;
+  constexpr int listener = 3;
+  ::fcntl(listener, F_SETFD, FD_CLOEXEC);
+  return listener;
+}
+
+// sd_notify(3): for whoever started this process and waits.
+void tell_ready() {
+  const char* const path = std::getenv("NOTIFY_SOCKET");
+  if (path == nullptr) return;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string_view name(path);
+  if (name.empty() || name.size() >= sizeof address.sun_path) return;
+  std::copy(name.begin(), name.end(), address.sun_path);
+  if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
+  const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  constexpr std::string_view ready = "READY=1";
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+  if (::sendto(socket.get(), ready.data(), ready.size(), MSG_NOSIGNAL,
+               reinterpret_cast<const sockaddr*>(&address), size) < 0)
+    std::fprintf(stderr, "humd: nobody hears at NOTIFY_SOCKET\n");
+}
+
 HttpServer::Settings server_settings(const std::string& socket) {
   HttpServer::Settings settings{.path = socket};
+  settings.listener = inherited_listener();
   settings.mode = only_this_user;
   settings.asks_peer = true;
   settings.most_connections = most_connections;
@@ -62,6 +101,7 @@ void run_daemon(const DaemonArguments& arguments) {
                      [&api](ApiRequest request, HttpServer::Respond respond) {
                        api.handle(std::move(request), std::move(respond));
                      });
+      tell_ready();
     } catch (...) {
       trouble = std::current_exception();
       context.stop();
