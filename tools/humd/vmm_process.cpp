@@ -271,6 +271,12 @@ VmmProcess spawn(const SpawnRequest& request) {
   ::posix_spawn_file_actions_addopen(&plan.actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
   for (const auto& [copy, its] : inherited)
     ::posix_spawn_file_actions_adddup2(&plan.actions, copy.get(), its);
+  // Also what we were started with, which need not have O_CLOEXEC.
+  for (int number = inherited_lock + 1; number < above; ++number)
+    if (std::none_of(inherited.begin(), inherited.end(),
+                     [&](const auto& each) { return each.second == number; }))
+      ::posix_spawn_file_actions_addclose(&plan.actions, number);
+  ::posix_spawn_file_actions_addclosefrom_np(&plan.actions, above);
   ::posix_spawn_file_actions_addchdir_np(&plan.actions, "/");
 
   std::vector<std::string> words = request.arguments;
