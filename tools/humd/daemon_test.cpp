@@ -89,7 +89,6 @@ constexpr const char* web = R"({"name": "web", "kernel": "/no/kernel"})";
 }  // namespace
 
 TEST_CASE("a daemon that is asked to end ends, its VMs do not, and the next one has them") {
-  adopt_orphans();
   const DaemonPlace place;
   {
     DaemonProcess daemon(place);

@@ -22,6 +22,7 @@ namespace hum::testing {
 namespace fs = std::filesystem;
 
 DaemonPlace::DaemonPlace() : folders_{.state = folder_ / "s", .run = folder_ / "r"} {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   make_private_folder(folders_.state);
   make_private_folder(folders_.run);
 }
@@ -30,6 +31,7 @@ DaemonPlace::~DaemonPlace() {
   for (const pid_t pid : processes()) ::kill(pid, SIGKILL);
   while (!processes().empty()) ::usleep(1000);
   reap_orphans();
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
 ManagerSettings DaemonPlace::settings() const {
@@ -122,10 +124,6 @@ std::vector<std::string> in_child(
   for (std::size_t from = 0, end = 0; (end = text.find('\n', from)) != std::string::npos; from = end + 1)
     lines.push_back(text.substr(from, end - from));
   return lines;
-}
-
-void adopt_orphans() {
-  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
 void reap_orphans() {

@@ -14,7 +14,8 @@
 // For tests only.
 namespace hum::testing {
 
-// A place for a daemon's folders, whose VMM processes end with it.
+// A place for a daemon's folders, whose VMM processes end with it. As long as there is one, the processes whose
+// parents have ended are this process's children.
 class DaemonPlace {
  public:
   DaemonPlace();
@@ -47,9 +48,7 @@ VmSpec fake_vm(const std::string& name, const std::string& words = {}, const std
 std::vector<std::string> in_child(
     const std::function<void(const std::function<void(const std::string&)>& say)>& body);
 
-// From now on the processes whose parents have ended are this one's children; lets go of those that have
-// ended.
-void adopt_orphans();
+// Lets go of the children that have ended.
 void reap_orphans();
 
 }  // namespace hum::testing

@@ -18,7 +18,7 @@ void LiveVms::watch(std::int64_t id) {
                           if (error || found == processes_.end() || found->second->serial != serial)
                             return;  // it was removed
                           // An event of a descriptor that had this number before may come late.
-                          if (!found->second->process.has_ended()) return watch(id);
+                          if (!found->second->process.ended()) return watch(id);
                           found->second->ended = true;
                           found->second->process.reap();
                           on_end_(id);

@@ -199,7 +199,7 @@ Task<> kill_vmm(Manager& manager, Run& run) {
 
 // Why a process has ended before it ran its VM.
 std::string last_words(Manager& manager, std::int64_t id) {
-  const VmmEnd end = end_in_record(manager.folders().vm_record(id));
+  const VmmEnd end = end_in_record(manager.folders().vm_record(id)).value_or(VmmEnd{});
   if (!end.detail.empty()) return end.detail;
   const std::string line = last_line_of(manager.folders().vm_log(id));
   return line.empty() ? "it left no word" : line;
@@ -210,7 +210,7 @@ Task<> confirm(Manager& manager, Run& run) {
   const auto deadline = steady_clock::now() + manager.settings().start_patience;
   for (int looks = 0;; ++looks) {
     const bool ended = manager.live().has_ended(id);
-    const VmmEnd end = end_in_record(manager.folders().vm_record(id));
+    const VmmEnd end = end_in_record(manager.folders().vm_record(id)).value_or(VmmEnd{});
     // A guest may be done before anybody has looked.
     if (ended && end.ran) break;
     if (ended) throw ApiError(502, "vmm-ended", "the VM's process ended: " + last_words(manager, id));
@@ -274,7 +274,7 @@ Task<> record_end(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   const VmRow row = row_of(manager, run);
   if (!row.process) co_return;  // it is recorded
-  const VmmEnd end = end_in_record(manager.folders().vm_record(id));
+  const VmmEnd end = end_in_record(manager.folders().vm_record(id)).value_or(VmmEnd{});
   json ended = {{"at", wall_clock()}, {"asked", run.operation.kind != "end"}};
   if (const std::string lost = arguments_of(run).value("lost", ""); !lost.empty()) {
     ended["cause"] = "lost";

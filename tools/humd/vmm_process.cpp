@@ -2,6 +2,7 @@
 #include "tools/humd/vmm_process.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -11,90 +12,99 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
+#include <charconv>
 #include <cstdlib>
-#include <memory>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <system_error>
 
-#include "tools/humd/files.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr std::size_t largest_record = 1024 * 1024;
+constexpr std::size_t largest_proc_file = 4096;
+// hum-vmm puts another descriptor here in passt, so that no process but the VMM holds its lock.
 constexpr int inherited_lock = 3;
 constexpr unsigned private_file = 0600;
 
-// Up to that many bytes of a file that is a plain one.
-std::string small_file(const std::string& path, std::size_t most) {
-  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+// A plain file's content. Nullopt: there is none, it is no plain one, or larger than that.
+std::optional<std::string> content_of(const std::string& path, std::size_t most) {
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
   struct stat status{};
   if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
-  std::string text(most, '\0');
-  std::size_t size = 0;
-  while (size < most) {
-    const ssize_t count = ::read(file.get(), text.data() + size, most - size);
-    if (count <= 0) break;
-    size += static_cast<std::size_t>(count);
+  std::string text;
+  std::array<char, 4096> piece;
+  for (;;) {
+    const ssize_t count = ::read(file.get(), piece.data(), piece.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return {};
+    if (count == 0) return text;
+    text.append(piece.data(), static_cast<std::size_t>(count));
+    if (text.size() > most) return {};
   }
-  text.resize(size);
-  return text;
 }
 
-// Field 22 of /proc/PID/stat, counted from behind the name, which may hold blanks and brackets; 0 for a
-// zombie or none.
+std::string of_process(pid_t pid, std::string_view name) {
+  return "/proc/" + std::to_string(pid) + "/" + std::string(name);
+}
+
+// Counted from behind the name, which may hold blanks and brackets. 0: there is no such process.
 std::uint64_t start_time_of(pid_t pid) {
-  const std::string text = small_file("/proc/" + std::to_string(pid) + "/stat", 4096);
-  const std::size_t name_end = text.rfind(')');
-  if (name_end == std::string::npos || name_end + 2 >= text.size()) return 0;
-  std::string_view fields = std::string_view(text).substr(name_end + 2);
-  if (fields.front() == 'Z' || fields.front() == 'X') return 0;
-  for (int field = 3; field < 22; ++field) {
-    const std::size_t blank = fields.find(' ');
-    if (blank == std::string_view::npos) return 0;
-    fields.remove_prefix(blank + 1);
-  }
-  return std::strtoull(fields.data(), nullptr, 10);
+  const std::optional<std::string> text = content_of(of_process(pid, "stat"), largest_proc_file);
+  if (!text) return 0;
+  std::string_view fields = *text;
+  fields.remove_prefix(std::min(fields.rfind(')'), fields.size()));
+  for (int field = 2; field < 22 && !fields.empty(); ++field)
+    fields.remove_prefix(std::min(fields.find(' '), fields.size() - 1) + 1);
+  std::uint64_t ticks = 0;
+  std::from_chars(fields.data(), fields.data() + fields.size(), ticks);
+  return ticks;
 }
 
-// An upgrade puts another file in the place of one that runs, which is then called so.
+// By its path and not by the file behind it: an upgrade puts another file in its place, and the old one,
+// which the process goes on with, has the kernel's word behind its name from then on. What the old file was
+// nobody but the process keeps, so its number could be a new file's.
 bool runs_program(pid_t pid, const std::string& program) {
-  std::array<char, PATH_MAX> target{};
-  const ssize_t size =
-      ::readlink(("/proc/" + std::to_string(pid) + "/exe").c_str(), target.data(), target.size());
+  std::array<char, PATH_MAX> target;
+  const ssize_t size = ::readlink(of_process(pid, "exe").c_str(), target.data(), target.size());
   if (size <= 0) return false;
-  std::string_view name(target.data(), static_cast<std::size_t>(size));
+  std::string_view path(target.data(), static_cast<std::size_t>(size));
   constexpr std::string_view deleted = " (deleted)";
-  if (name.ends_with(deleted)) name.remove_suffix(deleted.size());
-  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(program.c_str(), nullptr), &std::free);
-  return name == program || (real && name == real.get());
+  if (path.ends_with(deleted)) path.remove_suffix(deleted.size());
+  if (path == program) return true;
+  std::error_code error;
+  return path == fs::canonical(program, error).native() && !error;
 }
 
+// glibc 2.36 declares pidfd_open without its C linkage.
 Fd open_pidfd(pid_t pid) {
   return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
 
-json record_at(const std::string& path) {
-  const json record = json::parse(small_file(path, largest_record), nullptr, false);
-  return record.is_object() ? record : json::object();
+bool has_ended(const Fd& pidfd) {
+  pollfd entry{.fd = pidfd.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&entry, 1, 0) != 0;
 }
 
-std::string text_in(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+// A file of ours that is written to, made if there is none. Whatever else has its name is not touched.
+Fd open_own(const std::string& path, int flags) {
+  Fd file = open_file(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, private_file);
+  struct stat status{};
+  if (::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
+    throw HostError(EINVAL, "use '" + path + "', which is no plain file", "remove it");
+  return file;
 }
 
-std::uint64_t number_in(const json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
-}
-
+// What posix_spawn is told; owns the two lists.
 struct SpawnPlan {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
@@ -105,7 +115,7 @@ struct SpawnPlan {
     sigset_t set;
     ::sigemptyset(&set);
     ::posix_spawnattr_setsigmask(&attributes, &set);
-    ::sigaddset(&set, SIGPIPE);  // the only one that this process ignores
+    ::sigfillset(&set);
     ::posix_spawnattr_setsigdefault(&attributes, &set);
     ::posix_spawnattr_setflags(&attributes,
                                POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
@@ -118,105 +128,219 @@ struct SpawnPlan {
   SpawnPlan& operator=(const SpawnPlan&) = delete;
 };
 
+std::vector<std::string> environment_of_vmm() {
+  std::vector<std::string> variables;
+  for (const char* const name : {"PATH", "TMPDIR"})
+    if (const char* const value = std::getenv(name)) variables.push_back(std::string(name) + "=" + value);
+  return variables;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> list;
+  for (std::string& text : texts) list.push_back(text.data());
+  list.push_back(nullptr);
+  return list;
+}
+
+std::optional<json> record_at(const std::string& path) {
+  const std::optional<std::string> text = content_of(path, largest_record);
+  if (!text) return {};
+  json record = json::parse(*text, nullptr, false);
+  if (!record.is_object()) return {};
+  return record;
+}
+
+std::optional<std::string> text_in(const json& object, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_string()) return {};
+  return found->get<std::string>();
+}
+
+// Above 0 and up to that.
+std::optional<std::uint64_t> number_in(const json& object, const char* key, std::uint64_t most) {
+  const auto found = object.find(key);
+  if (found == object.end() || !found->is_number_unsigned()) return {};
+  const auto number = found->get<std::uint64_t>();
+  if (number == 0 || number > most) return {};
+  return number;
+}
+
+// fdinfo names a lock where the lock is this descriptor's own, and not where the file is merely open.
+bool has_lock(const std::string& descriptor_info) {
+  const std::optional<std::string> text = content_of(descriptor_info, largest_proc_file);
+  if (!text) return false;
+  const std::size_t line = text->find("\nlock:");
+  return line != std::string::npos && text->find(" FLOCK ", line) != std::string::npos;
+}
+
+struct FileNumber {
+  std::uint32_t major = 0;
+  std::uint32_t minor = 0;
+  std::uint64_t inode = 0;
+  bool operator==(const FileNumber&) const = default;
+};
+
+// Does not ask a file server: a VMM's disk may be on one that does not answer.
+std::optional<FileNumber> number_of(const std::string& path, int flags) {
+  struct statx status{};
+  if (::statx(AT_FDCWD, path.c_str(), flags | AT_STATX_DONT_SYNC, STATX_INO, &status) != 0) return {};
+  return FileNumber{status.stx_dev_major, status.stx_dev_minor, status.stx_ino};
+}
+
+// The entries of a folder below /proc that are numbers; none where it cannot be read.
+std::vector<int> numbers_in(const std::string& folder) {
+  std::vector<int> numbers;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator();
+       at.increment(error)) {
+    const std::string name = at->path().filename();
+    int number = 0;
+    const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (failure == std::errc() && end == name.data() + name.size()) numbers.push_back(number);
+  }
+  return numbers;
+}
+
+bool holds(pid_t pid, const FileNumber& file) {
+  for (const int number : numbers_in(of_process(pid, "fdinfo"))) {
+    const std::string name = std::to_string(number);
+    if (has_lock(of_process(pid, "fdinfo/" + name)) && number_of(of_process(pid, "fd/" + name), 0) == file)
+      return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::string current_boot_id() {
-  std::string text = small_file("/proc/sys/kernel/random/boot_id", 64);
-  while (text.ends_with('\n')) text.pop_back();
-  if (text.empty()) throw HostError(ENOENT, "read /proc/sys/kernel/random/boot_id", "mount /proc");
-  return text;
+  std::optional<std::string> text = content_of("/proc/sys/kernel/random/boot_id", largest_proc_file);
+  if (!text || text->empty()) throw HostError(ENOENT, "read /proc/sys/kernel/random/boot_id", "mount /proc");
+  if (text->ends_with('\n')) text->pop_back();
+  return *text;
 }
 
 std::optional<VmmProcess> VmmProcess::adopt(const ProcessIdentity& identity, const std::string& program) {
+  // Numbers of 0 and less mean groups, and 1 is the host's own.
   if (identity.pid <= 1 || identity.start_time == 0 || identity.boot_id != current_boot_id()) return {};
   Fd pidfd = open_pidfd(identity.pid);
-  // What is read from here on is of the process that the pidfd stands for, if that has not ended at the end
-  // of it.
-  if (!pidfd || start_time_of(identity.pid) != identity.start_time || !runs_program(identity.pid, program))
-    return {};
-  VmmProcess process(identity, std::move(pidfd));
-  if (process.has_ended()) return {};
-  return process;
+  if (!pidfd) return {};
+  const bool is_it =
+      start_time_of(identity.pid) == identity.start_time && runs_program(identity.pid, program);
+  // Last: as long as the process of the pidfd has not ended, its number was its own and what was read is of
+  // it.
+  if (!is_it || has_ended(pidfd)) return {};
+  return VmmProcess(identity, std::move(pidfd));
 }
 
-bool VmmProcess::has_ended() const {
-  pollfd entry{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
-  return ::poll(&entry, 1, 0) != 0;
+bool VmmProcess::ended() const {
+  return has_ended(pidfd_);
 }
 
 void VmmProcess::signal(int number) const {
   if (::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0) != 0 && errno != ESRCH)
-    throw HostError(errno, "send a signal to process " + std::to_string(identity_.pid));
+    throw HostError(errno,
+                    "send signal " + std::to_string(number) + " to process " + std::to_string(identity_.pid));
 }
 
-void VmmProcess::reap() const {
+std::optional<int> VmmProcess::reap() const {
   siginfo_t info{};
-  ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG);
+  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+    return {};
+  return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+}
+
+// posix_spawn and not fork: it copies no page tables, so it takes as long from a large daemon as from a
+// small.
+VmmProcess spawn(const SpawnRequest& request) {
+  const Fd log = open_own(request.log_path, O_WRONLY | O_APPEND);
+  // Copies with numbers that no descriptor gets in the new process, so that none replaces another's source.
+  int above = inherited_lock + 1;
+  for (const auto& [ours, its] : request.descriptors) above = std::max(above, its + 1);
+  std::vector<std::pair<Fd, int>> inherited;
+  const auto inherit = [&](int ours, int its) {
+    Fd copy(::fcntl(ours, F_DUPFD_CLOEXEC, above));
+    if (!copy) throw HostError(errno, "hand descriptor " + std::to_string(ours) + " to a VMM");
+    inherited.emplace_back(std::move(copy), its);
+  };
+  inherit(log.get(), STDERR_FILENO);
+  inherit(request.lock_fd, inherited_lock);
+  for (const auto& [ours, its] : request.descriptors) inherit(ours, its);
+
+  SpawnPlan plan;
+  ::posix_spawn_file_actions_addopen(&plan.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  ::posix_spawn_file_actions_addopen(&plan.actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  for (const auto& [copy, its] : inherited)
+    ::posix_spawn_file_actions_adddup2(&plan.actions, copy.get(), its);
+  // Also what we were started with, which need not have O_CLOEXEC.
+  for (int number = inherited_lock + 1; number < above; ++number)
+    if (std::none_of(inherited.begin(), inherited.end(),
+                     [&](const auto& each) { return each.second == number; }))
+      ::posix_spawn_file_actions_addclose(&plan.actions, number);
+  ::posix_spawn_file_actions_addclosefrom_np(&plan.actions, above);
+  ::posix_spawn_file_actions_addchdir_np(&plan.actions, "/");
+
+  std::vector<std::string> words = request.arguments;
+  std::vector<std::string> variables = environment_of_vmm();
+  const std::string boot_id = current_boot_id();
+  pid_t pid = -1;
+  const int refused = ::posix_spawn(&pid, words.front().c_str(), &plan.actions, &plan.attributes,
+                                    pointers(words).data(), pointers(variables).data());
+  if (refused != 0) throw HostError(refused, "start '" + words.front() + "'");
+  Fd pidfd = open_pidfd(pid);
+  int error = errno;
+  const std::uint64_t start_time = start_time_of(pid);  // there for a zombie, too
+  if (pidfd && start_time != 0) return VmmProcess({pid, start_time, boot_id}, std::move(pidfd));
+  if (pidfd) error = ESRCH;
+  // A child that was not reaped: the number is its own.
+  ::kill(pid, SIGKILL);
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  throw HostError(error, "watch process " + std::to_string(pid), "raise the limit of open files (ulimit -n)");
 }
 
 std::optional<RunLock> RunLock::take(const std::string& path) {
-  Fd file = open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, private_file);
+  Fd file = open_own(path, O_RDWR);
   if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return RunLock(std::move(file));
   if (errno == EWOULDBLOCK) return {};
   throw HostError(errno, "lock '" + path + "'");
 }
 
-VmmProcess spawn(const SpawnRequest& request) {
-  SpawnPlan plan;
-  ::posix_spawn_file_actions_addopen(&plan.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_addopen(&plan.actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-  ::posix_spawn_file_actions_addopen(&plan.actions, STDERR_FILENO, request.log_path.c_str(),
-                                     O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, private_file);
-  ::posix_spawn_file_actions_adddup2(&plan.actions, request.lock_fd, inherited_lock);
-  std::vector<char*> arguments;
-  for (const std::string& each : request.arguments) arguments.push_back(const_cast<char*>(each.c_str()));
-  arguments.push_back(nullptr);
-  std::vector<char*> variables;
-  for (char** each = environ; *each != nullptr; ++each)
-    if (std::string_view(*each).starts_with("PATH=")) variables.push_back(*each);
-  variables.push_back(nullptr);
-  pid_t pid = -1;
-  const int refused = ::posix_spawn(&pid, request.arguments.front().c_str(), &plan.actions, &plan.attributes,
-                                    arguments.data(), variables.data());
-  if (refused != 0)
-    throw HostError(refused, "start '" + request.arguments.front() + "'", "give --vmm PROGRAM");
-  // It is our child, so its number is its own until we let go of it, even if it has ended.
-  Fd pidfd = open_pidfd(pid);
-  if (!pidfd) throw HostError(errno, "watch process " + std::to_string(pid));
-  return VmmProcess({.pid = pid, .start_time = start_time_of(pid)}, std::move(pidfd));
-}
-
-VmmEnd end_in_record(const std::string& path) {
-  const json record = record_at(path);
-  VmmEnd end{.cause = text_in(record, "cause"),
-             .detail = text_in(record, "detail"),
-             .guest_exit_code = {},
-             .ran = !text_in(record, "started").empty()};
-  if (const auto code = record.find("guest_exit_code"); code != record.end() && code->is_number_unsigned())
-    end.guest_exit_code = static_cast<std::uint32_t>(code->get<std::uint64_t>());
+std::optional<VmmEnd> end_in_record(const std::string& path) {
+  const std::optional<json> record = record_at(path);
+  if (!record) return {};
+  const std::optional<std::string> cause = text_in(*record, "cause");
+  if (!cause || cause->empty()) return {};
+  VmmEnd end{.cause = *cause,
+             .detail = text_in(*record, "detail").value_or(""),
+             .ran = !text_in(*record, "started").value_or("").empty()};
+  if (const auto code = record->find("guest_exit_code");
+      code != record->end() && code->is_number_unsigned() && code->get<std::uint64_t>() <= UINT32_MAX)
+    end.guest_exit_code = code->get<std::uint32_t>();
   return end;
 }
 
 std::optional<ProcessIdentity> identity_in_record(const std::string& path) {
-  const json record = record_at(path);
-  const auto process = record.find("process");
-  if (process == record.end() || !process->is_object()) return {};
-  const std::uint64_t pid = number_in(*process, "pid");
-  if (pid == 0 || pid > INT_MAX) return {};
-  return ProcessIdentity{.pid = static_cast<pid_t>(pid), .start_time = number_in(*process, "start_ticks")};
+  const std::optional<json> record = record_at(path);
+  if (!record) return {};
+  const auto process = record->find("process");
+  if (process == record->end() || !process->is_object()) return {};
+  const auto pid = number_in(*process, "pid", INT_MAX);
+  const auto start_time = number_in(*process, "start_ticks", UINT64_MAX);
+  if (!pid || !start_time) return {};
+  return ProcessIdentity{.pid = static_cast<pid_t>(*pid), .start_time = *start_time};
 }
 
 std::optional<ProcessIdentity> find_holder(const std::string& path, const std::string& program) {
-  struct stat wanted{};
-  if (::stat(path.c_str(), &wanted) != 0) return {};
-  for (const std::int64_t number : numbers_in("/proc")) {
-    const auto pid = static_cast<pid_t>(number);
-    if (pid <= 1 || pid == ::getpid() || !runs_program(pid, program)) continue;
-    struct stat found{};
-    const std::string lock = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(inherited_lock);
-    if (::stat(lock.c_str(), &found) != 0 || found.st_ino != wanted.st_ino || found.st_dev != wanted.st_dev)
-      continue;
-    return ProcessIdentity{.pid = pid, .start_time = start_time_of(pid)};
+  const std::optional<FileNumber> lock = number_of(path, AT_SYMLINK_NOFOLLOW);
+  if (!lock) return {};
+  const std::string boot_id = current_boot_id();
+  for (const pid_t pid : numbers_in("/proc")) {
+    if (pid == ::getpid()) continue;
+    const Fd pidfd = open_pidfd(pid);
+    if (!pidfd || !runs_program(pid, program) || !holds(pid, *lock)) continue;
+    const std::uint64_t start_time = start_time_of(pid);
+    // As in adopt: what was read is of one process only if that has not ended.
+    if (start_time != 0 && !has_ended(pidfd)) return ProcessIdentity{pid, start_time, boot_id};
   }
   return {};
 }
