@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <set>
 #include <sstream>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "tools/hum/process.h"
@@ -23,6 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int most_starts = 5;
+constexpr std::chrono::milliseconds start_pause{100};
 constexpr const char* config_name = "dnsmasq.conf";
 constexpr const char* pid_name = "dnsmasq.pid";
 constexpr const char* leases_name = "leases";
@@ -167,9 +171,19 @@ void NetworkDnsmasq::ensure(const NetworkSpec& spec, std::span<const Lease> leas
     return;
   }
   check_reachable(folder_);
-  before_change_("start dnsmasq");
-  run_successfully({program_, "--conf-file=" + file(config_name)}, {},
-                   "dnsmasq for the network '" + spec.name + "'");
+  for (int tries = 1;; ++tries) {
+    before_change_("start dnsmasq");
+    try {
+      run_successfully({program_, "--conf-file=" + file(config_name)}, {},
+                       "dnsmasq for the network '" + spec.name + "'");
+      return;
+    } catch (const HostError&) {
+      if (tries == most_starts) throw;
+    }
+    // One that was about to be started when its starter was killed may have taken the address since stop.
+    std::this_thread::sleep_for(start_pause);
+    stop();
+  }
 }
 
 void NetworkDnsmasq::stop() {
