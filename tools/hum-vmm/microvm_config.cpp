@@ -378,6 +378,12 @@ void MicrovmConfig::remove(std::string_view device_name) {
   for (const Section* section : {&sections::drives, &sections::network_interfaces, &sections::own_devices})
     std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
                   [&](const json& each) { return name_of(*section, each) == device_name; });
+  // The metadata is served at interfaces that there are.
+  json& mmds = (*document_)[std::string(sections::mmds_config.name)];
+  if (mmds.is_null() || !mmds.contains("network_interfaces")) return;
+  std::erase_if(mmds["network_interfaces"].get_ref<json::array_t&>(), [&](const json& id) {
+    return name_of(sections::network_interfaces, {{"iface_id", id}}) == device_name;
+  });
 }
 
 ConfigError in_dialect(const ConfigError& error) {

@@ -206,6 +206,22 @@ std::vector<std::string> names_of(const VmConfig& config) {
 
 }  // namespace
 
+TEST_CASE("what a guest has let go stays, by name, too, in a VM that has ended") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  Plugging guest(Plugging::config());
+  REQUIRE(readable(guest.ready.fd()));
+  CHECK(guest.vm.attach({"disk", disk.path(), "data", 9}) == "data");
+  REQUIRE(readable(guest.used.fd()));
+  CHECK_FALSE(guest.vm.detach("data"));
+  REQUIRE(readable(guest.vm.detached_fd()));
+  guest.vm.end(EndCause::killed);
+  CHECK(guest.vm.take_detached().empty());
+  CHECK(names_of(guest.vm.config()) == std::vector<std::string>{"rng0@1", "data@9"});
+  CHECK(guest.vm.device_reports().size() == 2);
+  CHECK(guest.vm.wait().devices.size() == 2);
+}
+
 TEST_CASE("disks come and go while a guest runs") {
   if (no_kvm()) return;
   const TemporaryFile disk(1 << 20);

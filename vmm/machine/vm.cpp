@@ -229,9 +229,10 @@ int Vm::detached_fd() const {
 }
 
 std::vector<std::string> Vm::take_detached() {
-  std::vector<std::string> names = parts_->machine.take_let_go();
-  if (names.empty()) return names;
+  std::vector<std::string> names;
+  // They stay in a VM that has ended, and so do their names.
   while_paused([&] {
+    names = parts_->machine.take_let_go();
     for (const std::string& each : names) parts_->machine.remove(each);
   });
   return names;
