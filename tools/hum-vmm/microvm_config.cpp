@@ -368,14 +368,18 @@ std::optional<DeviceConfig> MicrovmConfig::device(const Section& section, std::s
 }
 
 bool MicrovmConfig::is_root(std::string_view device_name) const {
-  const json& drives = get(sections::drives);
-  return std::any_of(drives.begin(), drives.end(), [&](const json& each) {
-    return flag_of(each, "is_root_device") && name_of(sections::drives, each) == device_name;
-  });
+  const auto has_root = [&](const Section& section, const char* flag) {
+    const json& kept = get(section);
+    return std::any_of(kept.begin(), kept.end(), [&](const json& each) {
+      return flag_of(each, flag) && name_of(section, each) == device_name;
+    });
+  };
+  return has_root(sections::drives, "is_root_device") || has_root(sections::pmem, "root_device");
 }
 
 void MicrovmConfig::remove(std::string_view device_name) {
-  for (const Section* section : {&sections::drives, &sections::network_interfaces, &sections::own_devices})
+  for (const Section* section :
+       {&sections::drives, &sections::pmem, &sections::network_interfaces, &sections::own_devices})
     std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
                   [&](const json& each) { return name_of(*section, each) == device_name; });
   // The metadata is served at interfaces that there are.
