@@ -212,6 +212,7 @@ constinit const DeviceKind pmem_kind{
     .help = "a file of the host as memory of the guest, /dev/pmemN (virtio)",
     .options = pmem_options,
     .create = DeviceKind::VirtioFactory{create},
+    .brings_memory = true,
 };
 
 }  // namespace hum

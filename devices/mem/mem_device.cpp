@@ -217,6 +217,7 @@ constinit const DeviceKind mem_kind{
     .help = "memory that is plugged and unplugged while the machine runs (virtio-mem)",
     .options = mem_options,
     .create = DeviceKind::VirtioFactory{create},
+    .brings_memory = true,
 };
 
 }  // namespace hum

@@ -98,8 +98,9 @@ void Microvm::attach(const Section& section, const json& checked) {
   const std::string id = checked[std::string(section.id_field)].get<std::string>();
   if (config_.device(section, id))
     throw ConfigError(std::string(section.id_field), id, "is taken", "give another, or DELETE that one");
-  if (checked.value("is_root_device", false))
-    throw ConfigError(std::string(section.path) + ".is_root_device", "true", "comes too late", "give false");
+  for (const std::string flag : {"is_root_device", "root_device"})
+    if (checked.value(flag, false))
+      throw ConfigError(std::string(section.path) + "." + flag, "true", "comes too late", "give false");
   config_.put(section, checked);
   const DeviceConfig device = known_device(section, id);
   try {

@@ -87,6 +87,9 @@ class Microvm {
   // Types Ctrl-Alt-Del in a VM that runs.
   void press_ctrl_alt_del();
 
+  // Asks the guest of a VM that runs to switch itself off; false: its machine has no such button.
+  bool press_power_button() { return vm_->press_power_button(); }
+
   // Ends the VM, if there is one: ended is called then.
   void end(EndCause cause, const std::string& detail);
   // The record of a VM that has ended; null: none has.

@@ -368,16 +368,26 @@ std::optional<DeviceConfig> MicrovmConfig::device(const Section& section, std::s
 }
 
 bool MicrovmConfig::is_root(std::string_view device_name) const {
-  const json& drives = get(sections::drives);
-  return std::any_of(drives.begin(), drives.end(), [&](const json& each) {
-    return flag_of(each, "is_root_device") && name_of(sections::drives, each) == device_name;
-  });
+  const auto has_root = [&](const Section& section, const char* flag) {
+    const json& kept = get(section);
+    return std::any_of(kept.begin(), kept.end(), [&](const json& each) {
+      return flag_of(each, flag) && name_of(section, each) == device_name;
+    });
+  };
+  return has_root(sections::drives, "is_root_device") || has_root(sections::pmem, "root_device");
 }
 
 void MicrovmConfig::remove(std::string_view device_name) {
-  for (const Section* section : {&sections::drives, &sections::network_interfaces, &sections::own_devices})
+  for (const Section* section :
+       {&sections::drives, &sections::pmem, &sections::network_interfaces, &sections::own_devices})
     std::erase_if((*document_)[std::string(section->name)].get_ref<json::array_t&>(),
                   [&](const json& each) { return name_of(*section, each) == device_name; });
+  // The metadata is served at interfaces that there are.
+  json& mmds = (*document_)[std::string(sections::mmds_config.name)];
+  if (mmds.is_null() || !mmds.contains("network_interfaces")) return;
+  std::erase_if(mmds["network_interfaces"].get_ref<json::array_t&>(), [&](const json& id) {
+    return name_of(sections::network_interfaces, {{"iface_id", id}}) == device_name;
+  });
 }
 
 ConfigError in_dialect(const ConfigError& error) {

@@ -321,6 +321,21 @@ TEST_CASE("the interfaces that are named serve the metadata, and those that are 
         has(world.error_of(sections::mmds_config, {{"ipv4_address", address}}), "mmds/config.ipv4_address"));
   world.put(sections::mmds_config, json::object());
   CHECK(world.devices() == std::vector<std::string>{"net tap=tap-eth0", "net tap=tap-eth1"});
+  world.config.remove("network-interfaces/eth1");
+  CHECK(world.config.all()["mmds-config"] == json::object());
+}
+
+TEST_CASE("an interface that has gone serves no metadata any more, and the others go on") {
+  World world;
+  for (const char* const id : {"eth0", "eth1", "eth10"})
+    world.put(sections::network_interfaces, world.network(id));
+  world.put(sections::mmds_config, {{"network_interfaces", {"eth1", "eth10"}}});
+  world.config.remove("network-interfaces/eth1");
+  CHECK(world.config.all()["mmds-config"]["network_interfaces"] == json{"eth10"});
+  world.config.remove("drives/eth10");
+  CHECK(world.config.all()["mmds-config"]["network_interfaces"] == json{"eth10"});
+  world.config.remove("network-interfaces/eth10");
+  CHECK(world.config.all()["mmds-config"]["network_interfaces"] == json::array());
 }
 
 TEST_CASE("a balloon is a device with its amount in MiB, read back whole, also where it changed") {

@@ -202,6 +202,15 @@ ApiAnswer call_device(Microvm& vm, const ApiRequest& request, const std::string&
   return only("DELETE, PATCH, PUT");
 }
 
+ApiAnswer press_power_button(Microvm& vm, const ApiRequest& request) {
+  if (request.method != "PUT") return only("PUT");
+  if (!request.body.empty()) return fault(bad_request, "This request has no body.");
+  if (vm.record() != nullptr) return fault(conflict, "The VM has ended.");
+  if (vm.state() == Microvm::State::not_started) return not_started();
+  if (!vm.press_power_button()) return fault(conflict, "This machine has no power button.");
+  return {.status = no_content};
+}
+
 ApiAnswer route(Microvm& vm, const ApiRequest& request) {
   const std::string_view path = std::string_view(request.path).substr(prefix.size());
   const bool is_get = request.method == "GET";
@@ -211,6 +220,7 @@ ApiAnswer route(Microvm& vm, const ApiRequest& request) {
     if (!request.body.empty()) return fault(bad_request, "GET request cannot have a body.");
     return each.get(vm, request);
   }
+  if (path == "vm/power-button") return press_power_button(vm, request);
   constexpr std::string_view device = "devices/";
   if (!path.starts_with(device)) return fault(not_found, "There is no such path.");
   return call_device(vm, request, std::string(path.substr(device.size())));

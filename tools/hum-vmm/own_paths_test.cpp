@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "tools/hum-vmm/process_testing.h"
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/testing.h"
 
@@ -337,6 +338,31 @@ TEST_CASE("devices tell their options, and those that are live can be changed") 
   CHECK(world.client.call("PATCH", "/hum/v1/devices/drives/data", "")->status == 400);
   CHECK(world.status_of("PATCH", "/hum/v1/devices/drives/other", {{"ops", "1"}}) == 404);
   CHECK(world.status_of("PATCH", "/hum/v1/devices/", {{"ops", "1"}}) == 404);
+}
+
+TEST_CASE("the power button reaches a guest, while it runs and after a pause") {
+  if (no_kvm()) return;
+  World world;
+  const bool is_paused = GENERATE(false, true);
+  const std::string button = "/hum/v1/vm/power-button";
+  CHECK(world.client.call("PUT", button)->status == 409);
+  CHECK(world.client.call("PUT", button, "{}")->status == 400);
+  CHECK(world.client.call("GET", button)->status == 405);
+  CHECK(world.client.headers.find("Allow: PUT\r\n") != std::string::npos);
+  // mov dx, 0x603; in al, dx; test al, 1; jz -5; mov eax, 5; out 0xf4, eax; hlt
+  const std::string kernel = world.process.folder() / "kernel";
+  testing::write_kernel(
+      kernel, {0x66, 0xba, 0x03, 0x06, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0xb8, 5, 0, 0, 0, 0xe7, 0xf4, 0xf4});
+  REQUIRE(world.status_of("PUT", "/machine-config", {{"vcpu_count", 1}, {"mem_size_mib", 32}}) == 204);
+  REQUIRE(world.status_of("PUT", "/boot-source", {{"kernel_image_path", kernel}}) == 204);
+  REQUIRE(world.status_of("PUT", "/actions", {{"action_type", "InstanceStart"}}) == 204);
+  if (is_paused) REQUIRE(world.status_of("PATCH", "/vm", {{"state", "Paused"}}) == 204);
+  CHECK(world.client.call("PUT", button)->status == 204);
+  if (is_paused) {
+    CHECK(world.process.runs());
+    CHECK(world.status_of("PATCH", "/vm", {{"state", "Resumed"}}) == 204);
+  }
+  CHECK(world.process.wait() == ProcessEnd{ProcessEnd::By::exit, 5});
 }
 
 TEST_CASE("a process without a VM ends at once with its clients' streams") {

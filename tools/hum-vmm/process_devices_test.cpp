@@ -96,6 +96,57 @@ TEST_CASE("drives come and go while the VM runs on PCI") {
   CHECK(next_count() == 0);  // of the one that is gone
 }
 
+TEST_CASE("files come as memory and go while the VM runs on PCI") {
+  if (no_kvm()) return;
+  VmmProcess process(HUM_VMM_PROGRAM, {"--enable-pci"});
+  ApiClient client = process.client();
+  const auto pmem = [&](const char* id) -> json {
+    const std::string path = process.folder() / id;
+    std::ofstream(path) << id;
+    std::filesystem::resize_file(path, 2 << 20);
+    return {{"id", id}, {"path_on_host", path}};
+  };
+  const auto known = [&] { return json::parse(client.call("GET", "/vm/config")->body)["pmem"]; };
+  json root = pmem("r");
+  root["root_device"] = true;
+  root["read_only"] = true;
+  const bool has_root = GENERATE(false, true);
+  if (has_root) REQUIRE(status_of(client, "PUT", "/pmem/r", root) == 204);
+  CHECK(fault_of(client, "DELETE", "/pmem/a", "").find("before starting") != std::string::npos);
+  if (has_root) {
+    start(client, "hang", "method=busy");
+    CHECK(fault_of(client, "DELETE", "/pmem/r", "").find("root device") != std::string::npos);
+    CHECK(fault_of(client, "PUT", "/pmem/r", root.dump()).find("is taken") != std::string::npos);
+    CHECK(status_of(client, "PUT", "/pmem/a", pmem("a")) == 204);
+    CHECK(client.call("DELETE", "/pmem/a")->status == 204);  // which nobody uses
+    CHECK(known().size() == 1);
+    return;
+  }
+  start(client, "hot_plug_pmem", "transport=pci");
+  REQUIRE(process.says("ready"));
+  CHECK(fault_of(client, "PUT", "/pmem/r", root.dump()).find("root_device") != std::string::npos);
+  json missing = pmem("a");
+  missing["path_on_host"] = process.folder() / "none";
+  CHECK(fault_of(client, "PUT", "/pmem/a", missing.dump()).find("none") != std::string::npos);
+  std::ofstream(process.folder() / "none");
+  CHECK(fault_of(client, "PUT", "/pmem/a", missing.dump()).find("pmem.path_on_host") == 0);
+  CHECK(known().empty());
+  CHECK(status_of(client, "PUT", "/pmem/a", pmem("a")) == 204);
+  CHECK(known()[0]["id"] == "a");
+  REQUIRE(process.says("used"));
+  CHECK(status_of(client, "PATCH", "/pmem/a",
+                  {{"id", "a"}, {"rate_limiter", {{"ops", {{"size", 100}, {"refill_time", 100}}}}}}) == 204);
+  CHECK(content_of(process.folder() / "a").starts_with("ax"));
+  CHECK(client.call("DELETE", "/pmem/a")->status == 204);
+  REQUIRE(process.says("gone"));
+  for (int tries = 0; tries < 1000 && !known().empty(); ++tries) {
+  }
+  CHECK(known().empty());
+  CHECK(status_of(client, "PUT", "/pmem/b", pmem("b")) == 204);
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 0});
+  CHECK(content_of(process.folder() / "b").starts_with("bz"));
+}
+
 TEST_CASE("drives neither come nor go while the VM runs over MMIO") {
   if (no_kvm()) return;
   VmmProcess process(HUM_VMM_PROGRAM);

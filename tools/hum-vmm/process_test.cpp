@@ -362,18 +362,6 @@ TEST_CASE("the version's first line is one that Firecracker's clients read") {
   CHECK(process.output().find("Firecracker v1.14.0\n") == 0);
 }
 
-// A multiboot image that runs this in 32-bit protected mode.
-void write_kernel(const std::string& path, const std::vector<std::uint8_t>& code) {
-  constexpr std::uint32_t magic = 0x1badb002;
-  constexpr std::uint32_t has_addresses = 1 << 16;
-  constexpr std::uint32_t place = 0x100000;
-  constexpr std::array<std::uint32_t, 8> header = {
-      magic, has_addresses, 0 - magic - has_addresses, place, place, 0, 0, place + 32};
-  std::ofstream kernel(path, std::ios::binary);
-  kernel.write(reinterpret_cast<const char*>(header.data()), sizeof header);
-  kernel.write(reinterpret_cast<const char*>(code.data()), static_cast<std::streamsize>(code.size()));
-}
-
 TEST_CASE("a guest finds the CPUID leaves and registers that a CPU configuration gives it") {
   if (no_kvm()) return;
   const testing::TemporaryFolder folder;

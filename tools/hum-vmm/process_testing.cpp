@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -50,6 +51,17 @@ std::string state_of(ApiClient& client) {
 std::string content_of(const std::string& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void write_kernel(const std::string& path, const std::vector<std::uint8_t>& code) {
+  constexpr std::uint32_t magic = 0x1badb002;
+  constexpr std::uint32_t has_addresses = 1 << 16;
+  constexpr std::uint32_t place = 0x100000;
+  constexpr std::array<std::uint32_t, 8> header = {
+      magic, has_addresses, 0 - magic - has_addresses, place, place, 0, 0, place + 32};
+  std::ofstream kernel(path, std::ios::binary);
+  kernel.write(reinterpret_cast<const char*>(header.data()), sizeof header);
+  kernel.write(reinterpret_cast<const char*>(code.data()), static_cast<std::streamsize>(code.size()));
 }
 
 }  // namespace hum::testing

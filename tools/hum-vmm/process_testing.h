@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "tools/hum-vmm/testing.h"
 
@@ -28,5 +30,8 @@ void start(ApiClient& client, const std::string& name, const std::string& argume
 std::string state_of(ApiClient& client);
 
 std::string content_of(const std::string& path);
+
+// A multiboot image that runs this in 32-bit protected mode.
+void write_kernel(const std::string& path, const std::vector<std::uint8_t>& code);
 
 }  // namespace hum::testing

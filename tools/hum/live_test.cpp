@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -178,11 +179,11 @@ struct Plugging {
     vm.start();
   }
 
-  static VmConfig config() {
+  static VmConfig config(const std::string& image = "hot_plug") {
     VmConfig config;
     config.memory = 32 << 20;
     config.hotplug = true;
-    config.boot.kernel_path = std::string(HUM_IMAGE_FOLDER) + "/hot_plug.elf";
+    config.boot.kernel_path = std::string(HUM_IMAGE_FOLDER) + "/" + image + ".elf";
     config.boot.command_line = "transport=pci";
     config.devices = standard_devices();
     config.devices.push_back({"rng", ""});
@@ -197,6 +198,16 @@ struct Plugging {
   ConsoleHub::Subscription subscription;
 };
 
+void write_first(const std::string& path, char byte) {
+  std::fstream(path, std::ios::in | std::ios::out | std::ios::binary) << byte;
+}
+
+std::string first_two(const std::string& path) {
+  std::string bytes(2, '\0');
+  std::ifstream(path, std::ios::binary).read(bytes.data(), 2);
+  return bytes;
+}
+
 std::vector<std::string> names_of(const VmConfig& config) {
   std::vector<std::string> names;
   for (const DeviceConfig& each : config.devices)
@@ -205,6 +216,51 @@ std::vector<std::string> names_of(const VmConfig& config) {
 }
 
 }  // namespace
+
+TEST_CASE("files come as memory and go while a guest runs, and memory that is plugged, too") {
+  if (no_kvm()) return;
+  const TemporaryFile first(2 << 20);
+  const TemporaryFile second(2 << 20);
+  write_first(first.path(), 'a');
+  write_first(second.path(), 'b');
+  Plugging guest(Plugging::config("hot_plug_pmem"));
+  REQUIRE(readable(guest.ready.fd()));
+  const TemporaryFile empty(0);
+  CHECK_THROWS_AS(guest.vm.attach({"pmem", empty.path()}), ConfigError);
+  CHECK_THROWS_AS(guest.vm.attach({"pmem", first.path() + ".none"}), ConfigError);
+  if (GENERATE(false, true)) {  // the places stay those of the guest's
+    CHECK(guest.vm.attach({"mem", "total=128M,requested=8M", "more", 20}) == "more");
+    CHECK(guest.vm.detach("more"));
+  }
+  CHECK(guest.vm.attach({"pmem", first.path(), "file", 9}) == "file");
+  REQUIRE(readable(guest.used.fd()));
+  CHECK(first_two(first.path()) == "ax");
+  CHECK_FALSE(guest.vm.detach("file"));
+  REQUIRE(readable(guest.vm.detached_fd()));
+  CHECK(guest.vm.take_detached() == std::vector<std::string>{"file"});
+  REQUIRE(readable(guest.gone.fd()));
+  CHECK(guest.vm.attach({"pmem", second.path(), "file", 9}) == "file");
+  REQUIRE(readable(guest.vm.end_fd()));
+  CAPTURE(guest.output);
+  CHECK(guest.vm.wait().guest_exit_code == 0);
+  CHECK(first_two(second.path()) == "bz");
+}
+
+TEST_CASE("what a guest has let go stays, by name, too, in a VM that has ended") {
+  if (no_kvm()) return;
+  const TemporaryFile disk(1 << 20);
+  Plugging guest(Plugging::config());
+  REQUIRE(readable(guest.ready.fd()));
+  CHECK(guest.vm.attach({"disk", disk.path(), "data", 9}) == "data");
+  REQUIRE(readable(guest.used.fd()));
+  CHECK_FALSE(guest.vm.detach("data"));
+  REQUIRE(readable(guest.vm.detached_fd()));
+  guest.vm.end(EndCause::killed);
+  CHECK(guest.vm.take_detached().empty());
+  CHECK(names_of(guest.vm.config()) == std::vector<std::string>{"rng0@1", "data@9"});
+  CHECK(guest.vm.device_reports().size() == 2);
+  CHECK(guest.vm.wait().devices.size() == 2);
+}
 
 TEST_CASE("disks come and go while a guest runs") {
   if (no_kvm()) return;

@@ -106,6 +106,7 @@ struct DeviceKind {
   std::span<const OptionSpec> options;
   std::variant<PlatformFactory, VirtioFactory> create;  // throws ConfigError, HostError
   bool needs_shared_memory = false;  // other processes map guest memory: MemoryBacking::shared
+  bool brings_memory = false;        // DeviceMemory::place: comes to a VM that runs while that stands still
 };
 
 }  // namespace hum

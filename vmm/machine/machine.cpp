@@ -295,8 +295,16 @@ std::string Machine::attach(const DeviceConfig& device, std::span<const DeviceKi
     throw ConfigError("device", device.kind, "shares guest memory, and this machine's is private",
                       "set shared-memory before the start");
   OptionValues options = OptionValues::parse(title_of(device), kind.options, device.options);
+  assert(paused_ || !kind.brings_memory);
   checks_.clear();  // of one whose making failed
-  auto model = (*create)(options, context_);
+  if (kind.brings_memory) device_memory_.open();
+  std::unique_ptr<virtio::VirtioDevice> model;
+  try {
+    model = (*create)(options, context_);
+  } catch (const std::exception&) {
+    device_memory_.close();
+    throw;
+  }
   settle();
   // Nothing may fail any more once a vCPU can find the device.
   const std::lock_guard lock(transports_mutex_);

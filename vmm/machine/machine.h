@@ -51,7 +51,7 @@ class Machine {
   bool press_ctrl_alt_del();
   // See Vm::change.
   void change(std::string_view device, std::string_view options);
-  // See Vm::attach.
+  // See Vm::attach. While the machine is paused if the kind brings memory.
   std::string attach(const DeviceConfig& device, std::span<const DeviceKind* const> kinds);
   // See Transport::in_use. Throws ConfigError: there is none of that name, or this machine has no hotplug.
   bool in_use(std::string_view device);

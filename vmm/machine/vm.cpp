@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <chrono>
@@ -208,7 +209,14 @@ bool Vm::pause() {
 }
 
 std::string Vm::attach(const DeviceConfig& device) {
-  return parts_->machine.attach(device, parts_->kinds);
+  const bool brings_memory = std::any_of(parts_->kinds.begin(), parts_->kinds.end(), [&](const auto* kind) {
+    return kind->name == device.kind && kind->brings_memory;
+  });
+  if (!brings_memory) return parts_->machine.attach(device, parts_->kinds);
+  std::string name;
+  while_paused([&] { name = parts_->machine.attach(device, parts_->kinds); });
+  if (name.empty()) throw ConfigError("device", device.kind, "comes too late: the VM has ended");
+  return name;
 }
 
 bool Vm::detach(std::string_view device) {
@@ -229,9 +237,10 @@ int Vm::detached_fd() const {
 }
 
 std::vector<std::string> Vm::take_detached() {
-  std::vector<std::string> names = parts_->machine.take_let_go();
-  if (names.empty()) return names;
+  std::vector<std::string> names;
+  // They stay in a VM that has ended, and so do their names.
   while_paused([&] {
+    names = parts_->machine.take_let_go();
     for (const std::string& each : names) parts_->machine.remove(each);
   });
   return names;
@@ -241,7 +250,12 @@ std::vector<std::string> Vm::take_detached() {
 void Vm::while_paused(const std::function<void()>& work) {
   const bool runs = parts_->running && !parts_->machine.paused();
   if (runs && !pause()) return;
-  work();
+  try {
+    work();
+  } catch (const std::exception&) {
+    if (runs) resume();
+    throw;
+  }
   if (runs) resume();
 }
 

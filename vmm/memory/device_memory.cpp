@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/memory/device_memory.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -11,17 +14,31 @@ MemoryRegion DeviceMemory::place(const Request& request, const std::function<Hos
                       "give the device before the start");
   const std::span<const MemoryRegion> there = memory_.device_regions();
   if (placed_ < there.size()) return adopt(request, there[placed_]);
-  const std::uint64_t begin = (next_.value + request.alignment - 1) & ~(request.alignment - 1);
-  if (begin < next_.value || begin >= end_.value || request.size > end_.value - begin)
+  const GuestRange range{free_place(request), request.size};
+  const MemoryRegion region = memory_.add(range, map(), request.writable, request.block_size);
+  ++placed_;
+  return region;
+}
+
+GuestAddress DeviceMemory::free_place(const Request& request) const {
+  std::vector<GuestRange> taken;
+  for (const MemoryRegion& each : memory_.device_regions()) taken.push_back(each.range);
+  std::sort(taken.begin(), taken.end(),
+            [](const GuestRange& one, const GuestRange& other) { return one.begin < other.begin; });
+  GuestAddress begin = first_;
+  const auto align = [&] { begin.value = (begin.value + request.alignment - 1) & ~(request.alignment - 1); };
+  align();
+  for (const GuestRange& each : taken) {
+    if (begin < each.begin && request.size <= each.begin.value - begin.value) break;
+    begin = std::max(begin, each.begin + each.size);
+    align();
+  }
+  if (begin < first_ || begin.value >= end_.value || request.size > end_.value - begin.value)
     throw ConfigError(request.key, request.value,
                       "the guest's processor has no addresses left for it, which end at " +
                           std::to_string(end_.value >> 30) + " GiB",
                       "give the guest less memory or smaller devices");
-  const MemoryRegion region =
-      memory_.add({{begin}, request.size}, map(), request.writable, request.block_size);
-  next_ = {begin + request.size};
-  ++placed_;
-  return region;
+  return begin;
 }
 
 MemoryRegion DeviceMemory::adopt(const Request& request, const MemoryRegion& region) {
@@ -30,7 +47,6 @@ MemoryRegion DeviceMemory::adopt(const Request& request, const MemoryRegion& reg
       region.writable != request.writable || block_size != request.block_size)
     throw ConfigError(request.key, request.value, "is not what the machine had that is to go on",
                       "give the same");
-  next_ = region.range.begin + region.range.size;
   ++placed_;
   return region;
 }

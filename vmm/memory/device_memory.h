@@ -11,13 +11,14 @@
 
 namespace hum {
 
-// Where devices put the memory that they bring: above RAM, in the order in which they ask, and not in the
-// guest's memory map. Places are taken before the guest runs, by the thread that makes the machine.
+// Where devices put the memory that they bring: above RAM, at the lowest addresses that are free, and not in
+// the guest's memory map. Places are taken before the guest runs, or while it stands still and no device is
+// at work, by the thread that makes the machine.
 class DeviceMemory {
  public:
   // first: the lowest guest address that is free. Both references outlive this.
   DeviceMemory(GuestMemory& memory, MemorySlots& slots, GuestAddress first)
-      : memory_(memory), slots_(slots), next_(first) {}
+      : memory_(memory), slots_(slots), first_(first) {}
 
   // What the guest's processor can address.
   void limit(unsigned address_bits) { end_ = {std::uint64_t{1} << address_bits}; }
@@ -42,15 +43,17 @@ class DeviceMemory {
   // For the life of the machine, from any thread.
   MemorySlots& slots() const { return slots_; }
 
-  // The guest is about to run.
+  // The guest is about to run, or stands still: places can be taken no more, or again.
   void close() { closed_ = true; }
+  void open() { closed_ = false; }
 
  private:
   MemoryRegion adopt(const Request& request, const MemoryRegion& region);
+  GuestAddress free_place(const Request& request) const;
 
   GuestMemory& memory_;
   MemorySlots& slots_;
-  GuestAddress next_;
+  const GuestAddress first_;
   GuestAddress end_{std::uint64_t{1} << 52};  // the most that there is
   std::size_t placed_ = 0;
   bool closed_ = false;

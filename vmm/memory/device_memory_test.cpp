@@ -53,14 +53,15 @@ std::size_t pieces(const GuestMemory& memory, GuestRange range) {
 
 }  // namespace
 
-TEST_CASE("devices get places above RAM, one behind the other, as they are aligned") {
+TEST_CASE("devices get the lowest places above RAM that are free, as they are aligned") {
   World world;
   CHECK(world.place({.size = page}).range == GuestRange{first, page});
   CHECK(world.place({.size = 2 * mib, .alignment = 2 * mib}).range == GuestRange{{2 * mib}, 2 * mib});
-  CHECK(world.place({.size = page}).range == GuestRange{{4 * mib}, page});
+  CHECK(world.place({.size = page}).range == GuestRange{first + page, page});
+  CHECK(world.place({.size = mib}).range == GuestRange{{4 * mib}, mib});
   CHECK(world.memory.size() == mib);
   CHECK(world.memory.regions().size() == 1);
-  CHECK(world.memory.device_regions().size() == 3);
+  CHECK(world.memory.device_regions().size() == 4);
 }
 
 TEST_CASE("memory of a device is guest memory, in one range with the RAM before it") {
@@ -208,7 +209,7 @@ TEST_CASE("a successor with another kind of memory is refused") {
   CHECK_THROWS_AS(next.place(request), ConfigError);
 }
 
-TEST_CASE("a place that was given back is no guest memory any more, and its addresses stay unused") {
+TEST_CASE("a place that was given back is no guest memory any more, and the next one that fits is there") {
   World world;
   const MemoryRegion one = world.place({.size = page});
   const MemoryRegion two = world.place({.size = page});
@@ -216,7 +217,31 @@ TEST_CASE("a place that was given back is no guest memory any more, and its addr
   world.places.give_back({{0}, 5});
   CHECK_FALSE(world.memory.contains({one.range.begin, 1}));
   CHECK(world.memory.contains(two.range));
-  CHECK(world.place({.size = page}).range.begin == two.range.begin + page);
+  CHECK(world.place({.size = 2 * page}).range.begin == two.range.begin + page);
+  CHECK(world.place({.size = page}).range == one.range);
+  CHECK(world.place({.size = page}).range.begin == two.range.begin + 3 * page);
+}
+
+TEST_CASE("places that come and go for ever need no more addresses than those of one moment") {
+  World world;
+  world.places.limit(21);  // 2 MiB, of which 1 is RAM
+  const MemoryRegion stays = world.place({.size = page});
+  for (int i = 0; i < 1000; ++i) {
+    const MemoryRegion small = world.place({.size = page});
+    const MemoryRegion large = world.place({.size = mib / 2, .alignment = mib / 4});
+    CHECK(small.range.begin == stays.range.begin + page);
+    CHECK(large.range.begin.value == mib + mib / 4);
+    world.places.give_back(small.range);
+    world.places.give_back(large.range);
+  }
+}
+
+TEST_CASE("a place is taken again while the machine stands still") {
+  World world;
+  world.places.close();
+  CHECK_THROWS_AS(world.place({.size = page}), ConfigError);
+  world.places.open();
+  CHECK(world.place({.size = page}).range.begin == first);
 }
 
 TEST_CASE("a file that the host does not map is the host's error") {

@@ -35,9 +35,9 @@ struct MemoryRegion {
 };
 
 // The guest's memory, and the only bounds check on guest addresses: RAM, and what devices bring. Regions are
-// the same from before the guest runs, so every thread may use it; the guest changes the bytes at any time,
-// so what matters is copied out once and used from the copy. Accesses outside throw GuestError. Moving it
-// leaves the source without any memory and the bytes where the host has them.
+// the same while the guest runs or a device is at work, so every thread may use it; the guest changes the
+// bytes at any time, so what matters is copied out once and used from the copy. Accesses outside throw
+// GuestError. Moving it leaves the source without any memory and the bytes where the host has them.
 class GuestMemory {
  public:
   // Maps RAM for the ranges (page-aligned, in ascending order, apart). Throws HostError.
@@ -56,7 +56,7 @@ class GuestMemory {
   std::uint64_t size() const { return size_; }
 
   // Adds memory of a device, page-aligned and apart from all there is. With a block size (a power of two)
-  // none of it is there at first. Before any other thread uses this object.
+  // none of it is there at first. While no other thread uses this object.
   MemoryRegion add(GuestRange range, HostMemory host, bool writable, std::uint64_t block_size = 0);
   // Takes it away again; false if there is no region like that. While no other thread uses this object.
   bool remove(GuestRange range);
