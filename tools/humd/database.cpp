@@ -9,6 +9,9 @@
 namespace hum {
 namespace {
 
+// Milliseconds: a process that was killed a moment ago may still have its lock.
+constexpr int lock_patience = 2000;
+
 StoreError error_of(sqlite3* database, int code, const std::string& tried) {
   using Reason = StoreError::Reason;
   const std::string text =
@@ -71,6 +74,7 @@ Database::Database(const std::string& path, const std::string& vfs) {
   try {
     if (code != SQLITE_OK) throw error_of(database_, code, "open '" + path + "'");
     sqlite3_extended_result_codes(database_, 1);
+    sqlite3_busy_timeout(database_, lock_patience);
     // For itself, so that its index of the log is in memory and no second process can have the store.
     run("PRAGMA locking_mode = EXCLUSIVE");
     run("PRAGMA journal_mode = WAL");

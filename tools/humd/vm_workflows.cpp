@@ -176,6 +176,11 @@ Task<> spawn_vmm(Manager& manager, Run& run) {
   manager.vms().set_started(id, wall_clock());
 }
 
+Task<> wait_for_end(Manager& manager, Run& run, TimePoint deadline) {
+  while (!manager.live().has_ended(vm_of(run)) && steady_clock::now() < deadline)
+    co_await run.wait_until(deadline);
+}
+
 // Ends it whatever it is at. Returns when it is gone.
 Task<> end_process(Manager& manager, Run& run, milliseconds patience) {
   const std::int64_t id = vm_of(run);
@@ -249,17 +254,33 @@ Task<> go_on_running(Manager& manager, Run& run) {
   co_return;
 }
 
+// What the guest is to hear; one that does not is ended in the next step.
+Task<bool> tell_guest(Manager& manager, std::int64_t id, std::string target, std::string body) {
+  bool heard = false;
+  try {
+    const HttpReply reply = co_await call(manager, id, "PUT", std::move(target), std::move(body));
+    heard = reply.status < 300;
+  } catch (const std::exception&) {
+  }
+  co_return heard;
+}
+
+// The power button, and in the second half of the time Ctrl-Alt-Del, for a guest without a driver of the
+// button.
 Task<> ask_guest(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   if (manager.live().has_ended(id)) co_return;
-  try {  // one that does not hear is ended in the next step
+  const auto timeout = milliseconds(arguments_of(run).value("timeout_ms", std::int64_t{10'000}));
+  const auto begin = steady_clock::now();
+  try {
     co_await call(manager, id, "PATCH", "/vm", R"({"state": "Resumed"})");
-    co_await call(manager, id, "PUT", "/actions", R"({"action_type": "SendCtrlAltDel"})");
   } catch (const std::exception&) {
   }
-  const auto timeout = milliseconds(arguments_of(run).value("timeout_ms", std::int64_t{10'000}));
-  const auto deadline = steady_clock::now() + timeout;
-  while (!manager.live().has_ended(id) && steady_clock::now() < deadline) co_await run.wait_until(deadline);
+  const bool pressed = co_await tell_guest(manager, id, "/hum/v1/vm/power-button", "");
+  if (pressed) co_await wait_for_end(manager, run, begin + timeout / 2);
+  if (manager.live().has_ended(id)) co_return;
+  co_await tell_guest(manager, id, "/actions", R"({"action_type": "SendCtrlAltDel"})");
+  co_await wait_for_end(manager, run, begin + timeout);
 }
 
 Task<> end_vmm(Manager& manager, Run& run) {
