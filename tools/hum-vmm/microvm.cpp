@@ -198,7 +198,7 @@ void Microvm::start() {
     terminal_.reset();
     if (console_log_) console_log_->finish();
     vm_.reset();
-    if (!settings_.record.empty()) RecordFile(settings_.record).write(EndRecord());
+    keep_running_record();
     throw;
   }
   state_ = State::running;
@@ -216,6 +216,16 @@ void Microvm::start() {
     guarded([this] { flush_metrics(); });
   });
   metrics_timer_.set(metrics_period);
+}
+
+// In the place of that of a VM whose start has failed.
+void Microvm::keep_running_record() {
+  if (settings_.record.empty()) return;
+  try {
+    RecordFile(settings_.record).write(EndRecord());
+  } catch (const std::exception& error) {
+    logger_.write(LogLevel::error, error.what());
+  }
 }
 
 void Microvm::pause() {

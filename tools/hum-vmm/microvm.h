@@ -118,6 +118,7 @@ class Microvm {
   void forget(const std::string& device, const std::vector<virtio::DeviceReport>& reports);
   DeviceConfig known_device(const Section& section, const std::string& id) const;
   void open_standard_console(Vm& vm);
+  void keep_running_record();
   void publish_state();
   void watch_device_errors();
   void publish_device_errors();
