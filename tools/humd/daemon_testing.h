@@ -14,8 +14,8 @@
 // For tests only.
 namespace hum::testing {
 
-// A place for a daemon's folders, whose VMM processes end with it. As long as there is one, the processes whose
-// parents have ended are this process's children.
+// A place for a daemon's folders, whose VMM processes end with it. As long as there is one, the processes
+// whose parents have ended are this process's children.
 class DaemonPlace {
  public:
   DaemonPlace();
