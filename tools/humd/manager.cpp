@@ -369,7 +369,9 @@ Task<> Manager::recover() {
       if (spec.autostart() && !runs_.contains(vm.id) && !vm.restart_at)
         due.emplace_back(spec.start_order(), vm);
     }
-    std::stable_sort(due.begin(), due.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::sort(due.begin(), due.end(), [](const auto& a, const auto& b) {
+      return std::pair(a.first, a.second.id) < std::pair(b.first, b.second.id);
+    });
     for (const auto& [order, vm] : due) begin_by_itself("start", vm, R"({"by_policy": true})");
     store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", {boot_id_});
     store_.commit();
