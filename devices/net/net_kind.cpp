@@ -35,13 +35,19 @@ constexpr OptionSpec net_options[] = {
     {.key = "mode",
      .type = OptionType::choice,
      .help = "user: the host's network through passt, without root, where none of tap, tap-fd, bridge, "
-             "macvtap and socket is given; loopback: what the guest sends comes back",
+             "macvtap, socket and socket-fd is given; loopback: what the guest sends comes back",
      .choices = "user|loopback"},
     {.key = "tap", .help = "a tap interface of the host"},
     {.key = "tap-fd", .help = "open descriptors of a tap's queues: N[+N...]"},
     {.key = "bridge", .help = "a bridge of the host: a tap is made and added to it, and gone with the VM"},
     {.key = "macvtap", .help = "a macvtap interface of the host"},
     {.key = "socket", .help = "the socket of a passt that runs already (passt --socket)"},
+    {.key = "socket-fd",
+     .type = OptionType::integer,
+     .help =
+         "an open descriptor: one end of a pair of stream sockets, whose other end a passt has (passt --fd)",
+     .minimum = 3,
+     .maximum = 65535},
     net_rows::mac,
     {.key = "mtu",
      .type = OptionType::integer,
@@ -100,7 +106,7 @@ constexpr OptionSpec net_options[] = {
 };
 
 constexpr std::string_view tap_keys[] = {"tap", "tap-fd", "bridge", "macvtap"};
-constexpr std::string_view place_keys[] = {"tap", "tap-fd", "bridge", "macvtap", "socket"};
+constexpr std::string_view place_keys[] = {"tap", "tap-fd", "bridge", "macvtap", "socket", "socket-fd"};
 
 std::string key_of(const OptionValues& values, std::string_view key) {
   return std::string(values.what()) + "." + std::string(key);
@@ -116,8 +122,9 @@ std::string_view place_of(const OptionValues& values) {
   for (const std::string_view each : place_keys) {
     if (!values.has(each)) continue;
     if (!place.empty())
-      throw ConfigError(key_of(values, each), values.text(each), "there is " + std::string(place) + ", too",
-                        "give one of user, tap, tap-fd, bridge, macvtap and socket");
+      throw ConfigError(key_of(values, each), values.written(each).value_or(""),
+                        "there is " + std::string(place) + ", too",
+                        "give one of user, tap, tap-fd, bridge, macvtap, socket and socket-fd");
     place = each;
   }
   return place.empty() ? "mode" : place;
@@ -150,13 +157,14 @@ void check(const OptionValues& values) {
                         "give tap, tap-fd, bridge or macvtap, or drop it");
     refuse_with_vhost(values);
   }
-  if ((is_user || place == "socket") && values.has("queues") && values.number("queues") > 1)
+  const bool is_socket = place == "socket" || place == "socket-fd";
+  if ((is_user || is_socket) && values.has("queues") && values.number("queues") > 1)
     throw ConfigError(key_of(values, "queues"), std::to_string(values.number("queues")),
                       "passt has one pair of queues", "drop it, or give a tap");
   if (!is_user && values.has("publish"))
     throw ConfigError(key_of(values, "publish"), values.text("publish"), "only user publishes ports",
-                      place == "socket" ? "drop it: tell passt when you start it"
-                                        : "drop it: the host's network reaches the guest by its address");
+                      is_socket ? "drop it: tell passt when you start it"
+                                : "drop it: the host's network reaches the guest by its address");
 }
 
 std::vector<int> descriptors(const OptionValues& values) {
@@ -193,11 +201,13 @@ std::unique_ptr<NetBackend> make_other(const OptionValues& values, DeviceContext
   if (values.has("mode") && values.text("mode") == "loopback")
     return std::make_unique<LoopbackBackend>(
         static_cast<std::uint16_t>(values.has("queues") ? values.number("queues") : 1));
-  if (values.has("socket"))
-    return std::make_unique<PasstSocketBackend>(
-        PasstSocketBackend::Settings{
-            .what = std::string(values.what()), .path = values.text("socket"), .mtu = mtu_option(values)},
-        context.log);
+  if (values.has("socket") || values.has("socket-fd")) {
+    PasstSocketBackend::Settings settings{
+        .what = std::string(values.what()), .path = {}, .fd = {}, .mtu = mtu_option(values)};
+    if (values.has("socket")) settings.path = values.text("socket");
+    if (values.has("socket-fd")) settings.fd = static_cast<int>(values.number("socket-fd"));
+    return std::make_unique<PasstSocketBackend>(std::move(settings), context.log);
+  }
   UserSettings settings{
       .what = std::string(values.what()), .ports = {}, .mtu = mtu_option(values), .program = {}};
   if (values.has("publish"))
@@ -300,7 +310,7 @@ std::unique_ptr<virtio::VirtioDevice> create(const OptionValues& values, DeviceC
     if (!backend) backend = make_other(values, context);
     if (values.has("mmds")) backend = with_metadata(std::move(backend), values, context);
     FramePath::Settings path_settings{
-        .name = place == "mode" ? std::string(backend->kind()) : values.text(place),
+        .name = place == "mode" ? std::string(backend->kind()) : values.written(place).value_or(""),
         .poll = std::chrono::microseconds(values.number("poll-us"))};
     path = std::make_unique<FramePath>(std::move(backend), std::move(filters.chain), std::move(path_settings),
                                        context.log);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/net/passt_socket_backend.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -23,6 +24,20 @@ Fd connection_to(const std::string& key, const std::string& path) {
   Fd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) throw HostError(errno, "make a socket", "raise the limit of open files (ulimit -n)");
   if (::connect(socket.get(), address.get(), address.size()) != 0) return {};
+  PasstStream::prepare(socket.get());
+  return socket;
+}
+
+// Another descriptor of a socket that we were given.
+Fd inherited_socket(const std::string& key, int fd) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM)
+    throw ConfigError(key, std::to_string(fd), "no open stream socket",
+                      "give the descriptor of one end of a socketpair");
+  Fd socket(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!socket || ::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0)
+    throw HostError(errno, "take over the socket of passt", "raise the limit of open files (ulimit -n)");
   PasstStream::prepare(socket.get());
   return socket;
 }
@@ -67,7 +82,8 @@ PasstSocketBackend::PasstSocketBackend(Settings settings, const Log& log)
       log_(log),
       endpoint_([this] { thread_.loop().post([this] { on_end(); }); }),
       thread_("passt") {
-  Fd socket = connection_to(settings_.what + ".socket", settings_.path);
+  Fd socket = settings_.fd ? inherited_socket(settings_.what + ".socket-fd", *settings_.fd)
+                           : connection_to(settings_.what + ".socket", settings_.path);
   if (!socket)
     throw ConfigError(settings_.what + ".socket", settings_.path,
                       "no passt answers there: " + std::generic_category().message(errno),
@@ -89,10 +105,13 @@ std::optional<std::uint16_t> PasstSocketBackend::mtu() const {
 void PasstSocketBackend::on_end() {
   if (watched_ < 0) return;
   thread_.loop().unwatch(std::exchange(watched_, -1));
-  log_.warning(settings_.what + ": the passt at " + settings_.path +
-               " has gone: the link is down until there is one again");
+  log_.warning(settings_.what + ": the passt " +
+               (settings_.fd
+                    ? "has gone: the link is down"
+                    : "at " + settings_.path + " has gone: the link is down until there is one again"));
   link_ = false;
   if (endpoint_.disconnect()) tell_change();  // else the frames' thread has
+  if (settings_.fd) return;
   thread_.loop().watch(retry_.fd(), EventLoop::Interest::readable, [this] { try_again(); });
   retry_.set(retry_delay);
 }

@@ -45,16 +45,18 @@ class PasstSocketEndpoint final : public FrameEndpoint {
 };
 
 // A network without root whose passt somebody else has started, and looks after: frames over its socket. When
-// it ends, the link is down until there is one at the same path again. One thread looks for that.
+// it ends, the link is down; with a path, until there is one at the same path again. One thread looks for
+// that.
 class PasstSocketBackend final : public NetBackend {
  public:
   struct Settings {
     std::string what = "net";  // names the interface in messages
     std::string path;
+    std::optional<int> fd;             // in place of a path: a connected stream socket of the caller's
     std::optional<std::uint16_t> mtu;  // that passt tells the guest
   };
 
-  // log outlives the backend. Throws ConfigError: nobody answers there.
+  // log outlives the backend. Throws ConfigError: nobody answers there, or the descriptor is no such socket.
   PasstSocketBackend(Settings settings, const Log& log);
 
   std::string_view kind() const override { return "passt"; }

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -42,6 +43,8 @@ class PasstSocket {
     listener_.reset();
     std::filesystem::remove(path_);
   }
+  // In place of a connection: the other end of a pair.
+  void have(Fd connection) { connection_ = std::move(connection); }
   bool accept(int milliseconds = patience_milliseconds) {
     pollfd entry{listener_.get(), POLLIN, 0};
     if (::poll(&entry, 1, milliseconds) != 1) return false;
@@ -166,6 +169,43 @@ TEST_CASE("a passt that is away while the guest has no driver is found out about
   CHECK(world.carries());
 }
 
+TEST_CASE("an interface exchanges frames over an inherited socket, whose end takes the link down") {
+  const TemporaryFolder folder;
+  PasstSocket passt(folder / "passt");
+  std::array<int, 2> pair{};
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) == 0);
+  const Fd ours(pair[0]);
+  passt.have(Fd(pair[1]));
+  VirtioMachine machine;
+  const auto device = machine.create(net_kind, "socket-fd=" + std::to_string(ours.get()));
+  FakeDriver driver(machine.memory, *device);
+  driver.activate();
+  const auto link = [&] {
+    Bytes status(2);
+    device->read_config(6, status);
+    return (load_le(status) & 1) != 0;
+  };
+  CHECK(link());
+  driver.queue(0).add({{driver.allocate(256), 256, true}});
+  driver.kick(0);
+  passt.write_frame(frame_of(60, broadcast_mac));
+  CHECK(driver.wait_used(0, std::chrono::milliseconds(patience_milliseconds)));
+  passt.hang_up();
+  CHECK(comes_true([&] { return !link(); }));
+}
+
+TEST_CASE("what is no stream socket is refused as one that was inherited") {
+  VirtioMachine machine;
+  std::array<int, 2> pair{};
+  REQUIRE(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair.data()) == 0);
+  const Fd ours(pair[0]);
+  const Fd other(pair[1]);
+  for (const int number : {ours.get(), 60000})
+    CHECK(contains(config_error_of([&] { machine.create(net_kind, "socket-fd=" + std::to_string(number)); }),
+                   "net.socket-fd '" + std::to_string(number) + "': no open stream socket"));
+  CHECK(contains(config_error_of([&] { machine.create(net_kind, "socket-fd=5,socket=x"); }), "give one of"));
+}
+
 TEST_CASE("a socket where no passt answers is refused by name") {
   const TemporaryFolder folder;
   VirtioMachine machine;
@@ -180,8 +220,10 @@ TEST_CASE("the MTU of a passt is the one given, or its largest") {
   const TemporaryFolder folder;
   const PasstSocket passt(folder / "passt");
   const Log log;
-  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .mtu = {}}, log).mtu() == 65520);
-  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .mtu = 1400}, log).mtu() == 1400);
+  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .fd = {}, .mtu = {}}, log).mtu() ==
+        65520);
+  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .fd = {}, .mtu = 1400}, log).mtu() ==
+        1400);
 }
 
 }  // namespace hum

@@ -133,6 +133,7 @@ constexpr Rule rules[] = {
     {SCMP_SYS(rename), owner},
     {SCMP_SYS(readlink), owner},
     {SCMP_SYS(access), owner},
+    {SCMP_SYS(faccessat2), owner},  // of realpath, where a path has '..'
     {SCMP_SYS(getcwd), owner},
     {SCMP_SYS(sysinfo), owner},
     {SCMP_SYS(uname), owner},

@@ -21,7 +21,7 @@ bool is_user_network(const std::string& spec) {
     const std::size_t end = std::min(spec.find(',', begin), spec.size());
     const std::string_view word = std::string_view(spec).substr(begin, end - begin);
     for (const std::string_view other :
-         {"tap=", "tap-fd=", "bridge=", "macvtap=", "socket=", "loopback", "mode=loopback"})
+         {"tap=", "tap-fd=", "bridge=", "macvtap=", "socket=", "socket-fd=", "loopback", "mode=loopback"})
       if (word.starts_with(other)) return false;
     begin = end + 1;
   }

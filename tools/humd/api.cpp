@@ -9,6 +9,7 @@
 
 #include "tools/http/http_client.h"
 #include "tools/hum-vmm/fields.h"
+#include "tools/humd/api_call.h"
 #include "tools/humd/api_error.h"
 #include "tools/humd/api_text.h"
 #include "tools/humd/files.h"
@@ -21,18 +22,8 @@ using nlohmann::json;
 using std::chrono::steady_clock;
 
 constexpr std::string_view prefix = "/v1/";
-constexpr int most_listed = 1000;
-constexpr std::uint64_t longest_wait = 3600;  // seconds
 constexpr std::size_t most_log = 1024UL * 1024;
 constexpr std::string_view vm_actions[] = {"start", "stop", "kill", "pause", "resume", "restart"};
-
-std::string dumped(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
-
-ApiAnswer ok(std::string body) {
-  return {.status = 200, .body = std::move(body)};
-}
 
 std::string etag_of(const VmRow& vm) {
   return '"' + std::to_string(vm.generation) + '"';
@@ -52,33 +43,22 @@ unsigned status_of(const StoreError& error) {
   return error.reason() == StoreError::Reason::full ? 507 : 500;
 }
 
-json body_of(const ApiRequest& request) {
-  return request.body.empty() ? json::object() : parse_json(request.body);
-}
-
-TimePoint in_seconds(std::uint64_t seconds) {
-  return steady_clock::now() + std::chrono::seconds(seconds);
-}
-
-Caller caller_of(const ApiRequest& request) {
-  return {.user = request.peer,
-          .key = request.idempotency_key,
-          .what = request.method + ' ' + request.path + '?' + request.query + ' ' + request.body};
-}
-
 // What an action may be given.
 constexpr Field stop_fields[] = {{.name = "timeout_s", .type = FieldType::integer, .maximum = 86400}};
 
 }  // namespace
 
+std::string dumped(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+json body_of(const ApiRequest& request) {
+  return request.body.empty() ? json::object() : parse_json(request.body);
+}
+
 std::string api_error_body(std::string_view code, std::string_view text) {
   return dumped({{"error", {{"code", code}, {"message", text}}}});
 }
-
-struct Api::Call {
-  ApiRequest request;
-  std::vector<std::string> parts;  // of the path behind the version: "vms", "web", "start"
-};
 
 struct Api::Route {
   std::string_view method;
@@ -100,6 +80,19 @@ const Api::Route Api::routes[] = {
     {"GET", "vms/*/statistics", &Api::get_statistics},
     {"GET", "vms/*/console", &Api::get_console},
     {"POST", "vms/*/*", &Api::act_on_vm},
+    {"GET", "images", &Api::list_images},
+    {"POST", "images", &Api::import_image},
+    {"GET", "images/*", &Api::get_image},
+    {"DELETE", "images/*", &Api::delete_image},
+    {"GET", "volumes", &Api::list_volumes},
+    {"POST", "volumes", &Api::create_volume},
+    {"GET", "volumes/*", &Api::get_volume},
+    {"PATCH", "volumes/*", &Api::resize_volume},
+    {"DELETE", "volumes/*", &Api::delete_volume},
+    {"GET", "networks", &Api::list_networks},
+    {"POST", "networks", &Api::create_network},
+    {"GET", "networks/*", &Api::get_network},
+    {"DELETE", "networks/*", &Api::delete_network},
     {"GET", "operations", &Api::list_operations},
     {"GET", "operations/*", &Api::get_operation},
     {"DELETE", "operations/*", &Api::cancel_operation},
@@ -127,8 +120,7 @@ bool matches(std::string_view pattern, const std::vector<std::string>& parts) {
 
 }  // namespace
 
-Api::Api(boost::asio::io_context& context, Manager& manager, uid_t administrator)
-    : context_(context), manager_(manager), administrator_(administrator) {
+Api::Api(boost::asio::io_context& context, Manager& manager) : context_(context), manager_(manager) {
   manager_.listen([this](std::string_view type, const json& data) { events_.publish(type, data); });
 }
 
@@ -180,8 +172,7 @@ Task<ApiAnswer> Api::answer(ApiRequest request) {
 }
 
 bool Api::may(const Call& call, uid_t owner) const {
-  const uid_t user = call.request.peer;
-  return user == 0 || user == administrator_ || user == owner;
+  return manager_.may(call.request.peer, owner);
 }
 
 // What is another's is as if it were not there.
@@ -210,7 +201,7 @@ Task<ApiAnswer> Api::get_version(Call& call) {
 
 Task<ApiAnswer> Api::get_events(Call& call) {
   const QueryFields fields(call.request.query, {});
-  if (!may(call, administrator_))
+  if (!may(call, manager_.settings().administrator))
     throw ApiError(403, "not-allowed", "only the daemon's owner sees all events");
   std::uint64_t last = 0;
   const std::string& text = call.request.last_event_id;
@@ -225,7 +216,7 @@ Task<ApiAnswer> Api::get_events(Call& call) {
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 Task<ApiAnswer> Api::get_metrics(Call& call) {
   const QueryFields fields(call.request.query, {});
-  if (!may(call, administrator_))
+  if (!may(call, manager_.settings().administrator))
     throw ApiError(403, "not-allowed", "only the daemon's owner sees its metrics");
   std::string text = "# HELP humd_vms VMs by state.\n# TYPE humd_vms gauge\n";
   for (const VmState state : {VmState::creating, VmState::stopped, VmState::starting, VmState::running,
@@ -247,7 +238,7 @@ Task<ApiAnswer> Api::list_vms(Call& call) {
                   .name_part = fields.text("name"),
                   .after = fields.text("after"),
                   .most = static_cast<int>(fields.number("limit", most_listed, most_listed))};
-  if (!may(call, administrator_)) filter.owner = call.request.peer;
+  if (!may(call, manager_.settings().administrator)) filter.owner = call.request.peer;
   const std::vector<VmRow> rows = manager_.vms().list(filter);
   std::string body = "{\"vms\":[";
   for (const VmRow& row : rows) (body += &row == rows.data() ? "" : ",") += vm_text(row);
@@ -262,22 +253,35 @@ Task<ApiAnswer> Api::begun(Call& call, Operation operation) {
   if (seconds > 0) operation = co_await manager_.wait_for(operation.id, in_seconds(seconds));
   const bool ended = operation.state != Operation::State::running;
   ApiAnswer answer{.status = ended ? 200U : 202U,
-                   .body = operation_text(operation, manager_.step_of(operation.id))};
+                   .body = operation_text(operation, manager_.run_of(operation))};
   answer.headers = {{"Location", "/v1/operations/" + std::to_string(operation.id)}};
   co_return answer;
+}
+
+// What an image says of how its kernel wants to be started.
+json Api::with_image_defaults(const Call& call, json given) {
+  if (!given.is_object() || given.contains("cmdline")) return given;
+  const auto name = given.find("image");
+  if (name == given.end() || !name->is_string()) return given;
+  const auto row = manager_.images().find(std::string_view(name->get_ref<const std::string&>()));
+  if (!row || !may(call, row->owner)) return given;
+  const json source = json::parse(row->source);
+  if (source.contains("cmdline")) given["cmdline"] = source["cmdline"];
+  return given;
 }
 
 Task<ApiAnswer> Api::create_vm(Call& call) {
   const QueryFields fields(call.request.query, {"wait_s", "start"});
   fields.number("wait_s", 0, longest_wait);
-  VmSpec spec(parse_json(call.request.body));
+  VmSpec spec(with_image_defaults(call, parse_json(call.request.body)));
   const bool start = fields.flag("start");
   Operation operation = co_await manager_.create(std::move(spec), caller_of(call.request), start);
   const std::uint64_t seconds = fields.number("wait_s", 0, longest_wait);
   if (start && seconds > 0) {
     // The start is an operation of its own, which begins when the creation ends.
     operation = co_await manager_.wait_for(operation.id, in_seconds(seconds));
-    const std::vector<Operation> latest = manager_.journal().list(0, 1, operation.object);
+    const std::vector<Operation> latest =
+        manager_.journal().list(0, 1, ObjectRef{ObjectType::vm, operation.object});
     if (operation.state == Operation::State::done && !latest.empty()) operation = latest.front();
   }
   co_return co_await begun(call, std::move(operation));
@@ -285,7 +289,11 @@ Task<ApiAnswer> Api::create_vm(Call& call) {
 
 Task<ApiAnswer> Api::get_vm(Call& call) {
   const QueryFields fields(call.request.query, {});
-  co_return vm_answer(200, find_vm(call));
+  const VmRow row = find_vm(call);
+  ApiAnswer answer = vm_answer(200, row);
+  answer.body.pop_back();
+  answer.body += ",\"addresses\":" + addresses_text(row.id) + "}";
+  co_return answer;
 }
 
 Task<ApiAnswer> Api::patch_vm(Call& call) {
@@ -390,10 +398,10 @@ Task<ApiAnswer> Api::get_console(Call& call) {
 
 Task<ApiAnswer> Api::list_operations(Call& call) {
   const QueryFields fields(call.request.query, {"vm", "before", "limit"});
-  std::int64_t object = 0;
+  std::optional<ObjectRef> object;
   if (const std::string name = fields.text("vm"); !name.empty()) {
     call.parts = {"vms", name};
-    object = find_vm(call).id;
+    object = ObjectRef{ObjectType::vm, find_vm(call).id};
   }
   const auto before = static_cast<std::int64_t>(fields.number("before", 0, INT64_MAX));
   const auto limit = static_cast<int>(fields.number("limit", most_listed, most_listed));
@@ -403,7 +411,7 @@ Task<ApiAnswer> Api::list_operations(Call& call) {
   for (const Operation& each : found) {
     last = each.id;
     if (may(call, each.owner))
-      (body += body.empty() ? "" : ",") += operation_text(each, manager_.step_of(each.id));
+      (body += body.empty() ? "" : ",") += operation_text(each, manager_.run_of(each));
   }
   const bool more = limit > 0 && static_cast<int>(found.size()) == limit;
   co_return ok("{\"operations\":[" + body + "],\"next\":" + (more ? std::to_string(last) : "null") + "}");
@@ -414,7 +422,7 @@ Task<ApiAnswer> Api::get_operation(Call& call) {
   const std::uint64_t seconds = fields.number("wait_s", 0, longest_wait);
   Operation operation = find_operation(call);
   if (seconds > 0) operation = co_await manager_.wait_for(operation.id, in_seconds(seconds));
-  co_return ok(operation_text(operation, manager_.step_of(operation.id)));
+  co_return ok(operation_text(operation, manager_.run_of(operation)));
 }
 
 Task<ApiAnswer> Api::cancel_operation(Call& call) {

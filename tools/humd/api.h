@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <boost/asio/io_context.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "tools/http/event_feed.h"
 #include "tools/http/http_server.h"
@@ -17,8 +18,7 @@ std::string api_error_body(std::string_view code, std::string_view text);
 // Answers the requests of the daemon's REST API (openapi.json). Belongs to the logic's thread.
 class Api {
  public:
-  // administrator: may see and change everything, as root may; others only what is theirs.
-  Api(boost::asio::io_context& context, Manager& manager, uid_t administrator);
+  Api(boost::asio::io_context& context, Manager& manager);
   ~Api();
 
   void handle(ApiRequest request, HttpServer::Respond respond);
@@ -44,12 +44,33 @@ class Api {
   Task<ApiAnswer> get_logs(Call& call);
   Task<ApiAnswer> get_statistics(Call& call);
   Task<ApiAnswer> get_console(Call& call);
+  Task<ApiAnswer> list_images(Call& call);
+  Task<ApiAnswer> import_image(Call& call);
+  Task<ApiAnswer> get_image(Call& call);
+  Task<ApiAnswer> delete_image(Call& call);
+  Task<ApiAnswer> list_volumes(Call& call);
+  Task<ApiAnswer> create_volume(Call& call);
+  Task<ApiAnswer> get_volume(Call& call);
+  Task<ApiAnswer> resize_volume(Call& call);
+  Task<ApiAnswer> delete_volume(Call& call);
+  Task<ApiAnswer> list_networks(Call& call);
+  Task<ApiAnswer> create_network(Call& call);
+  Task<ApiAnswer> get_network(Call& call);
+  Task<ApiAnswer> delete_network(Call& call);
   Task<ApiAnswer> list_operations(Call& call);
   Task<ApiAnswer> get_operation(Call& call);
   Task<ApiAnswer> cancel_operation(Call& call);
 
   bool may(const Call& call, uid_t owner) const;
   VmRow find_vm(const Call& call);
+  nlohmann::json with_image_defaults(const Call& call, nlohmann::json given);
+  std::string addresses_text(std::int64_t vm);
+  // The object that the call's path names. Throws ApiError (404).
+  template <typename Table>
+  auto find_object(const Call& call, Table& table, ObjectType type);
+  template <typename Table, typename Text>
+  ApiAnswer list_objects(const Call& call, Table& table, const char* word, Text text);
+  Task<ApiAnswer> begin_object(Call& call, Operation operation, Manager::Prepare prepare);
   Operation find_operation(const Call& call);
   // The answer to a request that has begun an operation: the operation, when it has ended if that is asked
   // for.
@@ -57,7 +78,6 @@ class Api {
 
   boost::asio::io_context& context_;
   Manager& manager_;
-  uid_t administrator_;
   EventFeed events_;
 };
 

@@ -80,22 +80,76 @@ std::string vm_text(const VmRow& vm) {
   add("started", time_or_null(vm.started));
   add("expires", time_or_null(vm.expires));
   add("end", vm.ended.empty() ? "null" : vm.ended);
+  add("image", vm.image.empty() ? "null" : quoted_word(vm.image));
   add("spec", vm.spec_text);
   text += '}';
   return text;
 }
 
-std::string operation_text(const Operation& operation, std::string_view step) {
+std::string image_text(const ImageRow& image) {
+  return json{{"id", image.id},
+              {"name", image.name},
+              {"owner", image.owner},
+              {"state", to_string(image.state)},
+              {"digest", image.digest.empty() ? json() : json(image.digest)},
+              {"created", time_text(image.created)},
+              {"source", json::parse(image.source)},
+              {"content", image.summary.empty() ? json() : json::parse(image.summary)}}
+      .dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string volume_text(const VolumeRow& volume, const std::vector<std::string>& users) {
+  return json{{"id", volume.id},
+              {"name", volume.name},
+              {"owner", volume.owner},
+              {"state", to_string(volume.state)},
+              {"format", volume.format == ImageFormat::qcow2 ? "qcow2" : "raw"},
+              {"size", volume.size},
+              {"image", volume.digest.empty() ? json() : json(volume.digest)},
+              {"created", time_text(volume.created)},
+              {"vms", users}}
+      .dump();
+}
+
+std::string network_text(const NetworkRow& network, const std::vector<Lease>& leases) {
+  json vms = json::array();
+  for (const Lease& lease : leases) {
+    json ports = json::array();
+    for (const PublishedPort& port : lease.ports) ports.push_back(port.text());
+    vms.push_back({{"vm", lease.name},
+                   {"address", address_text(lease.address)},
+                   {"mac", lease.mac.text()},
+                   {"ports", ports}});
+  }
+  return json{{"id", network.id()},
+              {"name", network.spec.name},
+              {"owner", network.owner},
+              {"state", to_string(network.state)},
+              {"subnet", network.spec.subnet.text()},
+              {"gateway", address_text(gateway_address(network.spec))},
+              {"nat", network.spec.nat},
+              {"dns_domain", network.spec.dns_domain},
+              {"bridge", bridge_name(network.spec.id)},
+              {"created", time_text(network.created)},
+              {"vms", vms}}
+      .dump();
+}
+
+std::string operation_text(const Operation& operation, const Run* run) {
   json fields = {{"id", operation.id},
                  {"kind", operation.kind},
-                 {"vm", operation.object_name},
-                 {"vm_id", operation.object},
+                 {"type", to_string(operation.type)},
+                 {"object", operation.object_name},
+                 {"object_id", operation.object},
                  {"state", to_string(operation.state)},
-                 {"step", step.empty() ? json() : json(step)},
+                 {"step", run == nullptr || run->step.empty() ? json() : json(run->step)},
+                 {"progress", nullptr},
                  {"undoing", operation.undoing},
                  {"created", time_text(operation.created)},
                  {"ended", operation.ended == 0 ? json() : json(time_text(operation.ended))},
                  {"error", nullptr}};
+  if (run != nullptr && run->done != 0)
+    fields["progress"] = {{"done_bytes", run->done.load()}, {"whole_bytes", run->whole.load()}};
   if (operation.failure)
     fields["error"] = {{"code", operation.failure->code}, {"message", operation.failure->text}};
   return fields.dump(-1, ' ', false, json::error_handler_t::replace);

@@ -6,9 +6,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "tools/humd/disk_tables.h"
 #include "tools/humd/journal.h"
+#include "tools/humd/network_table.h"
 #include "tools/humd/vm_table.h"
+#include "tools/humd/workflow.h"
 
 namespace hum {
 
@@ -17,7 +21,12 @@ std::string time_text(double seconds);
 
 // JSON texts of what clients see.
 std::string vm_text(const VmRow& vm);
-std::string operation_text(const Operation& operation, std::string_view step);
+std::string image_text(const ImageRow& image);
+// users: the names of the VMs that use it.
+std::string volume_text(const VolumeRow& volume, const std::vector<std::string>& users);
+std::string network_text(const NetworkRow& network, const std::vector<Lease>& leases);
+// run: null where it is not under way.
+std::string operation_text(const Operation& operation, const Run* run);
 
 // What stands behind the question mark of a target.
 class QueryFields {

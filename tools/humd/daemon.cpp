@@ -85,7 +85,7 @@ void run_daemon(const DaemonArguments& arguments) {
   boost::asio::io_context context{1};
   ManagerSettings settings{.folders = arguments.folders, .vmm_program = arguments.vmm_program};
   Manager manager(context, std::move(settings));
-  Api api(context, manager, ::geteuid());
+  Api api(context, manager);
   std::optional<HttpServer> server;
   std::exception_ptr trouble;
   boost::asio::signal_set signals(context, SIGTERM, SIGINT);

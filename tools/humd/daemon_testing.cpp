@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ namespace fs = std::filesystem;
 
 DaemonPlace::DaemonPlace() : folders_{.state = folder_ / "s", .run = folder_ / "r"} {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  // As the folder of networks is others' to read.
+  ::chmod(folder_.path().c_str(), 0711);
   make_private_folder(folders_.state);
   make_private_folder(folders_.run);
 }

@@ -22,8 +22,14 @@ struct Folders {
   std::filesystem::path vms() const { return state / "vms"; }
   std::filesystem::path vm(std::int64_t id) const { return vms() / std::to_string(id); }
   std::string vm_log(std::int64_t id) const { return vm(id) / "vmm.log"; }
+  std::string vm_passt_log(std::int64_t id) const { return vm(id) / "passt.log"; }
   std::string vm_console(std::int64_t id) const { return vm(id) / "console.log"; }
   std::string vm_end(std::int64_t id) const { return vm(id) / "end.json"; }
+
+  std::filesystem::path images() const { return state / "images"; }
+  std::filesystem::path volumes() const { return state / "volumes"; }
+  // Beside the run folder, as others' programs read there.
+  std::filesystem::path networks() const { return run.string() + "-networks"; }
 
   std::filesystem::path live_vms() const { return run / "vms"; }
   std::filesystem::path live_vm(std::int64_t id) const { return live_vms() / std::to_string(id); }

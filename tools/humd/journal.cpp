@@ -11,7 +11,8 @@ namespace {
 constexpr std::array<std::string_view, 4> state_words = {"running", "done", "failed", "cancelled"};
 
 constexpr std::string_view columns =
-    "SELECT id, kind, object, object_name, owner, arguments, step, undoing, state, error, created, ended "
+    "SELECT id, kind, object, object_name, owner, arguments, step, undoing, state, error, created, ended, "
+    "type "
     "FROM operation ";
 
 Operation operation_of(const Query& row) {
@@ -27,6 +28,7 @@ Operation operation_of(const Query& row) {
                       .ended = row.real(11)};
   const auto word = std::find(state_words.begin(), state_words.end(), row.text(8));
   if (word != state_words.end()) operation.state = static_cast<Operation::State>(word - state_words.begin());
+  operation.type = object_type(row.text(12));
   const std::string error = row.text(9);
   if (const std::size_t blank = error.find(' '); blank != std::string::npos)
     operation.failure = {error.substr(0, blank), error.substr(blank + 1)};
@@ -52,11 +54,12 @@ void Journal::observe(const Operation& operation, std::string_view step, Journal
 void Journal::begin(Operation& operation) {
   operation.created = wall_clock();
   store_.database().execute(
-      "INSERT INTO operation (kind, object, object_name, owner, arguments, step, undoing, state, error, "
+      "INSERT INTO operation (kind, type, object, object_name, owner, arguments, step, undoing, state, "
+      "error, "
       "created)"
-      " VALUES (?, ?, ?, ?, ?, -1, 0, 'running', '', ?)",
-      {operation.kind, operation.object, operation.object_name, static_cast<std::int64_t>(operation.owner),
-       operation.arguments, operation.created});
+      " VALUES (?, ?, ?, ?, ?, ?, -1, 0, 'running', '', ?)",
+      {operation.kind, to_string(operation.type), operation.object, operation.object_name,
+       static_cast<std::int64_t>(operation.owner), operation.arguments, operation.created});
   operation.id = store_.database().last_row();
 }
 
@@ -99,13 +102,14 @@ std::vector<Operation> Journal::open() {
   return all_of(store_.database().query(std::string(columns) + "WHERE state = 'running' ORDER BY id"));
 }
 
-std::vector<Operation> Journal::list(std::int64_t before, int most, std::int64_t object) {
+std::vector<Operation> Journal::list(std::int64_t before, int most, std::optional<ObjectRef> object) {
   if (before <= 0) before = std::numeric_limits<std::int64_t>::max();
-  if (object == 0)
+  if (!object)
     return all_of(store_.database().query(std::string(columns) + "WHERE id < ? ORDER BY id DESC LIMIT ?",
                                           {before, most}));
   return all_of(store_.database().query(
-      std::string(columns) + "WHERE id < ? AND object = ? ORDER BY id DESC LIMIT ?", {before, object, most}));
+      std::string(columns) + "WHERE id < ? AND object = ? AND type = ? ORDER BY id DESC LIMIT ?",
+      {before, object->id, to_string(object->type), most}));
 }
 
 void Journal::prune(int kept) {

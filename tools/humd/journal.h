@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/humd/object.h"
 #include "tools/humd/store.h"
 
 namespace hum {
@@ -24,7 +25,8 @@ struct Operation {
   };
 
   std::int64_t id = 0;
-  std::string kind{};         // "start"
+  std::string kind{};  // "start"
+  ObjectType type = ObjectType::vm;
   std::int64_t object = 0;    // the number of what it is about
   std::string object_name{};  // when it was asked for
   uid_t owner = 0;
@@ -66,8 +68,8 @@ class Journal {
   std::optional<Operation> find(std::int64_t id);
   // Those that have not ended, in the order of their beginning.
   std::vector<Operation> open();
-  // The newest first, from below that number on; of one object, or of all (0).
-  std::vector<Operation> list(std::int64_t before, int most, std::int64_t object);
+  // The newest first, from below that number on; of one object, or of all.
+  std::vector<Operation> list(std::int64_t before, int most, std::optional<ObjectRef> object = {});
   // Forgets those that have ended, but for that many.
   void prune(int kept);
 

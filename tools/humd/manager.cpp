@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/humd/manager.h"
 
-#include <nettle/sha2.h>
-
 #include <algorithm>
-#include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <nlohmann/json.hpp>
@@ -12,7 +9,9 @@
 
 #include "tools/humd/api_error.h"
 #include "tools/humd/files.h"
-#include "tools/humd/vm_workflows.h"
+#include "tools/humd/sha256.h"
+#include "tools/humd/vm_resources.h"
+#include "tools/humd/workflows.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -27,19 +26,17 @@ constexpr int operations_kept = 10'000;
 constexpr std::size_t longest_key = 255;
 constexpr std::size_t most_log = 1024UL * 1024;
 
-std::string digest_of(std::string_view text) {
-  sha256_ctx state;
-  sha256_init(&state);
-  sha256_update(&state, text.size(), reinterpret_cast<const std::uint8_t*>(text.data()));
-  std::array<std::uint8_t, SHA256_DIGEST_SIZE> digest{};
-  sha256_digest(&state, digest.size(), digest.data());
-  std::string result;
-  for (const std::uint8_t byte : digest) {
-    constexpr std::string_view digits = "0123456789abcdef";
-    result += digits[byte >> 4U];
-    result += digits[byte & 15U];
-  }
-  return result;
+ObjectRef vm_ref(std::int64_t id) {
+  return {.type = ObjectType::vm, .id = id};
+}
+
+ObjectRef object_of(const Operation& operation) {
+  return {.type = operation.type, .id = operation.object};
+}
+
+void check_key(const Caller& caller) {
+  if (caller.key.size() > longest_key)
+    throw ConfigError("Idempotency-Key", caller.key.substr(0, 64), "too long", "give up to 255 characters");
 }
 
 // What is written in its time and not committed at its end is undone.
@@ -63,9 +60,33 @@ Manager::Manager(boost::asio::io_context& context, ManagerSettings settings, Jou
       store_(context, settings_.folders.store(), settings_.vfs),
       journal_(store_, std::move(observer)),
       vms_(store_),
-      live_(context, [this](std::int64_t id) { on_end(id); }) {}
+      images_(store_),
+      volumes_(store_),
+      networks_(store_),
+      image_files_(settings_.folders.images()),
+      volume_files_(settings_.folders.volumes(), image_files_),
+      live_(context, [this](std::int64_t id) { on_end(id); }),
+      passts_(context, [this](std::int64_t id) { passts_.remove(id); }),
+      background_(context) {}
 
-Manager::~Manager() = default;
+Manager::~Manager() {
+  for (const auto& [object, run] : runs_) run->stop_work = true;
+}
+
+NetworkHost& Manager::network_host() {
+  if (network_host_) return *network_host_;
+  if (::geteuid() != 0)
+    throw ConfigError("network", "", "only root can make networks on this host",
+                      "give a VM the network '" + std::string(user_network) + "', which needs no root");
+  std::string instance;
+  {
+    Query row = store_.database().query("SELECT value FROM meta WHERE key = 'instance'");
+    if (row.next()) instance = row.text(0);
+  }
+  network_host_ = std::make_unique<NetworkHost>(
+      NetworkHostSettings{.folder = folders().networks(), .instance = instance}, log_);
+  return *network_host_;
+}
 
 void Manager::tell(std::string_view type, const nlohmann::json& data) {
   changed_.notify_all();
@@ -79,7 +100,7 @@ std::optional<Operation> Manager::asked_before(const Caller& caller) {
   Query row = store_.database().query("SELECT digest, operation FROM request WHERE owner = ? AND key = ?",
                                       {static_cast<std::int64_t>(caller.user), caller.key});
   if (!row.next()) return {};
-  if (row.text(0) != digest_of(caller.what))
+  if (row.text(0) != sha256_of(caller.what))
     throw ApiError(422, "key-reused",
                    "the Idempotency-Key '" + caller.key.substr(0, 64) +
                        "' was given with another request; give a new one");
@@ -90,7 +111,7 @@ Operation Manager::begin_operation(Operation operation, const Caller& caller) {
   journal_.begin(operation);
   if (!caller.key.empty())
     store_.database().execute("INSERT OR REPLACE INTO request VALUES (?, ?, ?, ?, ?)",
-                              {static_cast<std::int64_t>(caller.user), caller.key, digest_of(caller.what),
+                              {static_cast<std::int64_t>(caller.user), caller.key, sha256_of(caller.what),
                                operation.id, operation.created});
   store_.commit();
   launch(operation);
@@ -104,40 +125,59 @@ Operation Manager::begin_by_itself(const std::string& kind, const VmRow& vm, con
   return begin_operation(std::move(operation), {});
 }
 
-Task<Operation> Manager::create(VmSpec spec, Caller caller, bool start) {
-  if (caller.key.size() > longest_key)
-    throw ConfigError("Idempotency-Key", caller.key.substr(0, 64), "too long", "give up to 255 characters");
-  if (auto before = asked_before(caller)) co_return std::move(*before);
-  Operation operation{.kind = "create", .object_name = spec.name(), .owner = caller.user};
-  operation.arguments = json{{"start", start}}.dump();
+Task<Operation> Manager::begin_with(Operation operation, Caller caller, Prepare prepare) {
   {
     const Transaction transaction(store_);
-    operation.object = vms_.insert(spec, caller.user);
+    prepare(operation);
     operation = begin_operation(std::move(operation), caller);
   }
   co_await store_.synced();
   co_return operation;
 }
 
+Task<Operation> Manager::begin_on_object(Operation operation, Caller caller, Prepare prepare) {
+  check_key(caller);
+  if (auto before = asked_before(caller)) co_return std::move(*before);
+  co_return co_await begin_with(std::move(operation), std::move(caller), std::move(prepare));
+}
+
+void Manager::expect_idle(const ObjectRef& object, const std::string& name) const {
+  const auto busy = runs_.find(object);
+  if (busy == runs_.end()) return;
+  const std::string type(to_string(object.type));
+  throw ApiError(409, type + "-busy",
+                 "operation " + std::to_string(busy->second->operation.id) + " (" +
+                     busy->second->operation.kind + ") on the " + type + " '" + name +
+                     "' is under way; wait for it, or cancel it");
+}
+
+Task<Operation> Manager::create(VmSpec spec, Caller caller, bool start) {
+  Operation operation{.kind = "create", .object_name = spec.name(), .owner = caller.user};
+  operation.arguments = json{{"start", start}}.dump();
+  const uid_t user = caller.user;
+  Prepare prepare = [this, user, spec = std::move(spec)](Operation& creation) {
+    const std::string content = content_for(*this, spec, user);
+    creation.object = vms_.insert(spec, user, content);
+    give_own_disk(*this, creation.object, spec, user, content);
+    bind_resources(*this, creation.object, spec, user);
+  };
+  co_return co_await begin_on_object(std::move(operation), std::move(caller), std::move(prepare));
+}
+
 Task<Operation> Manager::begin(std::string kind, VmRow vm, Caller caller, std::string arguments) {
-  if (caller.key.size() > longest_key)
-    throw ConfigError("Idempotency-Key", caller.key.substr(0, 64), "too long", "give up to 255 characters");
+  check_key(caller);
   if (auto before = asked_before(caller)) co_return std::move(*before);
   // What ends a VM whatever it is at does not wait for what is under way.
   const bool forced = kind == "kill" || (kind == "delete" && json::parse(arguments).value("force", false));
-  if (const auto busy = runs_.find(vm.id); busy != runs_.end()) {
+  if (const auto busy = runs_.find(vm_ref(vm.id)); busy != runs_.end()) {
     const std::shared_ptr<Run> run = busy->second;
-    if (!forced)
-      throw ApiError(409, "vm-busy",
-                     "operation " + std::to_string(run->operation.id) + " (" + run->operation.kind +
-                         ") on '" + vm.name + "' is under way; wait for it, or cancel it");
+    if (!forced) expect_idle(vm_ref(vm.id), vm.name);
     run->cancel();
     while (run->operation.state == Operation::State::running) co_await changed_.wait_until();
   }
   const auto row = vms_.find(vm.id);
   if (!row) throw ApiError(404, "vm-not-found", "there is no VM '" + vm.name + "'");
-  if (runs_.contains(vm.id))
-    throw ApiError(409, "vm-busy", "another operation on '" + vm.name + "' is under way");
+  expect_idle(vm_ref(vm.id), vm.name);
   if (kind == "delete" && row->state != VmState::stopped && !forced)
     throw ApiError(409, "vm-running", "the VM '" + vm.name + "' runs; stop it first, or delete it by force");
   check_vm_state(kind, *row);
@@ -146,20 +186,20 @@ Task<Operation> Manager::begin(std::string kind, VmRow vm, Caller caller, std::s
                       .object_name = row->name,
                       .owner = caller.user,
                       .arguments = arguments};
-  {
-    const Transaction transaction(store_);
-    operation = begin_operation(std::move(operation), caller);
-  }
-  co_await store_.synced();
-  co_return operation;
+  Prepare nothing = [](Operation&) {};
+  co_return co_await begin_with(std::move(operation), std::move(caller), std::move(nothing));
 }
 
 Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
-  if (runs_.contains(vm.id))
-    throw ApiError(409, "vm-busy", "an operation on '" + vm.name + "' is under way; wait for it");
+  expect_idle(vm_ref(vm.id), vm.name);
+  const VmSpec before = vm.spec();
+  if (spec.image() != before.image() || spec.disk_size() != before.disk_size())
+    throw ConfigError(spec.image() != before.image() ? "image" : "disk_mib", "",
+                      "a VM's own disk stays as it was made", "make another VM");
   {
     const Transaction transaction(store_);
     vms_.set_spec(vm.id, spec);
+    bind_resources(*this, vm.id, spec, vm.owner);
     store_.commit();
   }
   reschedule();
@@ -172,28 +212,28 @@ Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
 
 void Manager::launch(const Operation& operation) {
   const auto run = std::make_shared<Run>(operation);
-  runs_[operation.object] = run;
+  runs_[object_of(operation)] = run;
   boost::asio::co_spawn(context_, run_to_end(run), boost::asio::detached);
 }
 
 Task<> Manager::run_to_end(std::shared_ptr<Run> run) {
-  const Workflow* const workflow = vm_workflow(run->operation.kind);
+  const Workflow* const workflow = find_workflow(run->operation.type, run->operation.kind);
   if (workflow != nullptr) co_await carry_out(*this, journal_, store_, *workflow, *run);
   const Operation& operation = run->operation;
-  runs_.erase(operation.object);
+  runs_.erase(object_of(operation));
   json data = {{"operation", operation.id},
                {"kind", operation.kind},
-               {"vm", operation.object_name},
+               {std::string(to_string(operation.type)), operation.object_name},
                {"state", to_string(operation.state)}};
   if (operation.failure)
     data["error"] = {{"code", operation.failure->code}, {"message", operation.failure->text}};
   tell("operation.ended", data);
-  const auto vm = vms_.find(operation.object);
+  const auto vm = operation.type == ObjectType::vm ? vms_.find(operation.object) : std::nullopt;
   if (!vm) co_return;
   // What came while the operation was under way.
   if (live_.find(vm->id) != nullptr && live_.has_ended(vm->id)) on_end(vm->id);
   const bool created = operation.kind == "create" && operation.state == Operation::State::done;
-  if (created && json::parse(operation.arguments).value("start", false) && !runs_.contains(vm->id)) {
+  if (created && json::parse(operation.arguments).value("start", false) && !runs_.contains(vm_ref(vm->id))) {
     try {
       begin_by_itself("start", *vm, "{}");
     } catch (const StoreError&) {  // as if it had not been asked for; the VM is there
@@ -203,7 +243,7 @@ Task<> Manager::run_to_end(std::shared_ptr<Run> run) {
 
 void Manager::on_end(std::int64_t id) {
   if (is_recovering_) return;  // which looks at the end
-  if (const auto run = runs_.find(id); run != runs_.end()) return run->second->changed.notify_all();
+  if (const auto run = runs_.find(vm_ref(id)); run != runs_.end()) return run->second->changed.notify_all();
   const auto vm = vms_.find(id);
   if (!vm) return live_.remove(id);
   try {
@@ -234,16 +274,15 @@ Task<Operation> Manager::wait_for(std::int64_t id, TimePoint deadline) {
 void Manager::cancel(std::int64_t id) {
   const auto operation = journal_.find(id);
   if (!operation) throw ApiError(404, "operation-not-found", "there is no operation " + std::to_string(id));
-  const auto run = runs_.find(operation->object);
+  const auto run = runs_.find(object_of(*operation));
   if (run == runs_.end() || run->second->operation.id != id)
     throw ApiError(409, "operation-ended", "operation " + std::to_string(id) + " has ended");
   run->second->cancel();
 }
 
-std::string_view Manager::step_of(std::int64_t id) const {
-  const auto run = std::find_if(runs_.begin(), runs_.end(),
-                                [&](const auto& each) { return each.second->operation.id == id; });
-  return run == runs_.end() ? std::string_view() : run->second->step;
+const Run* Manager::run_of(const Operation& operation) const {
+  const auto run = runs_.find(object_of(operation));
+  return run == runs_.end() || run->second->operation.id != operation.id ? nullptr : run->second.get();
 }
 
 // --- what is due ---
@@ -251,18 +290,19 @@ std::string_view Manager::step_of(std::int64_t id) const {
 void Manager::begin_what_is_due(double now) {
   for (const std::int64_t id : vms_.due_restarts(now)) {
     const auto vm = vms_.find(id);
-    if (vm && !runs_.contains(id) && vm->state == VmState::stopped)
+    if (vm && !runs_.contains(vm_ref(id)) && vm->state == VmState::stopped)
       begin_by_itself("start", *vm, R"({"by_policy": true})");
   }
   for (const std::int64_t id : vms_.expired(now)) {
     const auto vm = vms_.find(id);
-    if (vm && !runs_.contains(id)) begin_by_itself("delete", *vm, R"({"force": true})");
+    if (vm && !runs_.contains(vm_ref(id))) begin_by_itself("delete", *vm, R"({"force": true})");
   }
 }
 
 void Manager::bound_logs() {
   for (const VmRow& vm : vms_.in_states({VmState::running, VmState::paused}))
-    rotate_file(folders().vm_log(vm.id), most_log);
+    for (const std::string& log : {folders().vm_log(vm.id), folders().vm_passt_log(vm.id)})
+      rotate_file(log, most_log);
 }
 
 // A clock that is set meanwhile is noticed before long; what was due and busy, or could not be stored, is
@@ -326,7 +366,7 @@ Task<> Manager::recover_vm(VmRow vm) {
 
 void Manager::sweep() {
   for (const std::int64_t id : numbers_in(folders().live_vms())) {
-    if (runs_.contains(id) || live_.find(id) != nullptr) continue;
+    if (runs_.contains(vm_ref(id)) || live_.find(id) != nullptr) continue;
     if (vms_.find(id) && vms_.find(id)->state != VmState::stopped) continue;
     // Whoever holds it is not known; it is not touched.
     if (std::filesystem::exists(folders().vm_lock(id)) && !RunLock::take(folders().vm_lock(id))) continue;
@@ -334,6 +374,43 @@ void Manager::sweep() {
   }
   for (const std::int64_t id : numbers_in(folders().vms()))
     if (!vms_.find(id)) remove_tree(folders().vm(id));
+}
+
+// Before anything is under way.
+Task<> Manager::sweep_disks() {
+  std::set<std::string> contents;
+  for (std::string& digest : images_.contents()) contents.insert(std::move(digest));
+  std::set<std::int64_t> operations;
+  for (const Operation& operation : journal_.open()) operations.insert(operation.id);
+  std::set<std::int64_t> volumes;
+  for (const std::int64_t id : volumes_.all()) volumes.insert(id);
+  std::function<void()> work = [this, contents, operations, volumes] {
+    image_files_.sweep(contents, operations);
+    volume_files_.sweep(volumes);
+  };
+  co_await background_.run(std::move(work));
+}
+
+// What runs has its networks again, whatever became of the host's side of them.
+Task<> Manager::recover_networks() {
+  std::set<std::int64_t> used;
+  for (const VmRow& vm : vms_.in_states({VmState::running, VmState::paused}))
+    for (const std::int64_t id : networks_.of_vm(vm.id)) used.insert(id);
+  for (const std::int64_t id : used) {
+    const auto row = networks_.find(id);
+    if (!row) continue;
+    std::string trouble;
+    try {
+      std::function<void()> work = [&host = network_host(), spec = row->spec, leases = networks_.leases(id)] {
+        host.ensure_network(spec, leases);
+      };
+      co_await background_.run(std::move(work));
+    } catch (const std::exception& error) {
+      trouble = error.what();
+    }
+    if (!trouble.empty())
+      tell("network.unclear", {{"network", row->spec.name}, {"id", id}, {"reason", trouble}});
+  }
 }
 
 Task<> Manager::recover() {
@@ -352,9 +429,16 @@ Task<> Manager::recover() {
       tell("vm.unclear", {{"vm", vm.name}, {"id", vm.id}, {"reason", error.what()}});
     }
   }
+  std::string unclear;
+  try {
+    co_await sweep_disks();
+  } catch (const std::exception& error) {
+    unclear = error.what();
+  }
+  if (!unclear.empty()) tell("disks.unclear", {{"reason", unclear}});
   for (const Operation& operation : journal_.open()) launch(operation);
   for (const VmRow& vm : active)
-    if (!runs_.contains(vm.id)) co_await recover_vm(vm);
+    if (!runs_.contains(vm_ref(vm.id))) co_await recover_vm(vm);
   sweep();
 
   std::string last_boot;
@@ -366,7 +450,7 @@ Task<> Manager::recover() {
     std::vector<std::pair<unsigned, VmRow>> due;
     for (const VmRow& vm : vms_.in_states({stopped})) {
       const VmSpec spec = vm.spec();
-      if (spec.autostart() && !runs_.contains(vm.id) && !vm.restart_at)
+      if (spec.autostart() && !runs_.contains(vm_ref(vm.id)) && !vm.restart_at)
         due.emplace_back(spec.start_order(), vm);
     }
     std::sort(due.begin(), due.end(), [](const auto& a, const auto& b) {
@@ -379,6 +463,7 @@ Task<> Manager::recover() {
   co_await store_.synced();
   is_recovering_ = false;
   boost::asio::co_spawn(context_, follow_schedule(), boost::asio::detached);
+  boost::asio::co_spawn(context_, recover_networks(), boost::asio::detached);
   // Those that ended while they were adopted.
   for (const VmRow& vm : active)
     if (live_.find(vm.id) != nullptr && live_.has_ended(vm.id)) on_end(vm.id);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <boost/asio/io_context.hpp>
 #include <functional>
 #include <map>
@@ -9,12 +12,19 @@
 #include <optional>
 #include <string>
 
+#include "tools/humd/background.h"
+#include "tools/humd/disk_tables.h"
 #include "tools/humd/folders.h"
+#include "tools/humd/image_files.h"
 #include "tools/humd/journal.h"
 #include "tools/humd/live_vms.h"
+#include "tools/humd/network_host.h"
+#include "tools/humd/network_table.h"
 #include "tools/humd/store.h"
 #include "tools/humd/vm_table.h"
+#include "tools/humd/volume_files.h"
 #include "tools/humd/workflow.h"
+#include "vmm/base/log.h"
 
 namespace hum {
 
@@ -25,6 +35,7 @@ struct ManagerSettings {
   std::chrono::milliseconds call_patience{2'000};  // of the VMM's API
   std::chrono::milliseconds term_patience{5'000};  // from SIGTERM to SIGKILL
   std::string vfs{};                               // of the store; empty: SQLite's usual one
+  uid_t administrator = ::geteuid();               // may see and change everything, as root may
 };
 
 // Who asks, and the key by which a request that is sent again is known: it begins nothing then.
@@ -55,6 +66,13 @@ class Manager {
   Task<Operation> create(VmSpec spec, Caller caller, bool start);
   // kind: one of the operations on a VM that is there ("start", "stop", ...), with its arguments.
   Task<Operation> begin(std::string kind, VmRow vm, Caller caller, std::string arguments);
+  // In the operation's transaction, before it is stored: fills in what the operation is about.
+  using Prepare = std::function<void(Operation& operation)>;
+  // An operation on an image, a volume or a network.
+  Task<Operation> begin_on_object(Operation operation, Caller caller, Prepare prepare);
+  // Throws ApiError (409): an operation on it is under way.
+  void expect_idle(const ObjectRef& object, const std::string& name) const;
+
   // Changes what a VM is to be, at once.
   Task<VmRow> update(VmRow vm, VmSpec spec);
 
@@ -63,18 +81,34 @@ class Manager {
   // Returns when the VM's row may have changed, or false when the time comes.
   Task<bool> wait_for_change(TimePoint deadline) { return changed_.wait_until(deadline); }
   void cancel(std::int64_t operation);
-  // The step that an operation is at; empty: it is not under way.
-  std::string_view step_of(std::int64_t operation) const;
+  // Null: it is not under way.
+  const Run* run_of(const Operation& operation) const;
+  // Whether a user may see and change what another has made.
+  bool may(uid_t user, uid_t owner) const {
+    return user == 0 || user == settings_.administrator || user == owner;
+  }
 
   void listen(EventSink sink) { sink_ = std::move(sink); }
 
   // For the steps.
+  boost::asio::io_context& context() { return context_; }
   const ManagerSettings& settings() const { return settings_; }
   const Folders& folders() const { return settings_.folders; }
   Store& store() { return store_; }
   Journal& journal() { return journal_; }
   VmTable& vms() { return vms_; }
   LiveVms& live() { return live_; }
+  LiveVms& passts() { return passts_; }  // of VMs, by the VM's number; those that this daemon has started
+  ImageTable& images() { return images_; }
+  VolumeTable& volumes() { return volumes_; }
+  NetworkTable& networks() { return networks_; }
+  ImageFiles& image_files() { return image_files_; }
+  VolumeFiles& volume_files() { return volume_files_; }
+  // Throws ConfigError: this host cannot have networks.
+  NetworkHost& network_host();
+  Background& background() { return background_; }
+  // Of whoever gives contents their place, or removes them.
+  TurnTaking& contents_turn() { return contents_turn_; }
   const std::string& boot_id() const { return boot_id_; }
   void tell(std::string_view type, const nlohmann::json& data);
   // Adopts the process of a VM that this or an earlier daemon has started; false: there is none. Waits for
@@ -97,6 +131,9 @@ class Manager {
   Operation begin_operation(Operation operation, const Caller& caller);
   Operation begin_by_itself(const std::string& kind, const VmRow& vm, const std::string& arguments);
   std::optional<Operation> asked_before(const Caller& caller);
+  Task<Operation> begin_with(Operation operation, Caller caller, Prepare prepare);
+  Task<> recover_networks();
+  Task<> sweep_disks();
 
   boost::asio::io_context& context_;
   ManagerSettings settings_;
@@ -104,12 +141,22 @@ class Manager {
   Store store_;
   Journal journal_;
   VmTable vms_;
+  ImageTable images_;
+  VolumeTable volumes_;
+  NetworkTable networks_;
+  ImageFiles image_files_;
+  VolumeFiles volume_files_;
+  Log log_;
+  std::unique_ptr<NetworkHost> network_host_;  // made when it is needed
   LiveVms live_;
-  std::map<std::int64_t, std::shared_ptr<Run>> runs_;  // by the object's number
+  LiveVms passts_;
+  TurnTaking contents_turn_;
+  std::map<ObjectRef, std::shared_ptr<Run>> runs_;
   bool is_recovering_ = true;
   Notifier changed_;
   Notifier schedule_changed_;
   EventSink sink_;
+  Background background_;  // last: its work uses what is above
 };
 
 }  // namespace hum

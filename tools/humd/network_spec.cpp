@@ -117,18 +117,6 @@ Ipv4Address parse_ipv4_address(std::string_view what, std::string_view text) {
   return address;
 }
 
-void check_name(std::string_view what, std::string_view name) {
-  if (!name.empty() && name.size() <= longest_name && is_lower_alphanumeric(name.front()) &&
-      std::ranges::all_of(name, [](char each) {
-        return is_lower_alphanumeric(each) || each == '.' || each == '_' || each == '-';
-      }))
-    return;
-  throw ConfigError(std::string(what), std::string(name),
-                    "is no name: lower-case letters, digits, '.', '_' and '-', at most 63, a letter or digit "
-                    "first",
-                    "give one like web-1");
-}
-
 void check_dns_domain(std::string_view what, std::string_view domain) {
   const auto refuse = [&](const std::string& problem) {
     throw ConfigError(std::string(what), std::string(domain), problem,

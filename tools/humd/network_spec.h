@@ -10,6 +10,7 @@
 #include "devices/net/ip_address.h"
 #include "devices/net/mac_address.h"
 #include "devices/net/published_port.h"
+#include "tools/humd/object.h"
 
 namespace hum {
 
@@ -57,8 +58,6 @@ inline constexpr std::string_view default_dns_domain = "hum.internal";
 // "10.1.2.0/24": of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10, and from /16 to /29.
 Subnet parse_subnet(std::string_view what, std::string_view text);
 Ipv4Address parse_ipv4_address(std::string_view what, std::string_view text);
-// Lower-case letters, digits, '.', '_' and '-' behind a letter or digit; at most 63.
-void check_name(std::string_view what, std::string_view name);
 // One or more labels of letters, digits and '-', in lower case.
 void check_dns_domain(std::string_view what, std::string_view domain);
 

@@ -16,17 +16,38 @@ constexpr const char* tables[] = {
     " owner INTEGER NOT NULL, generation INTEGER NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL,"
     " wanted INTEGER NOT NULL, pid INTEGER, start_time INTEGER, boot_id TEXT, ended TEXT, "
     "failures INTEGER NOT NULL,"
-    " restart_at REAL, created REAL NOT NULL, started REAL, expires REAL)",
+    " restart_at REAL, created REAL NOT NULL, started REAL, expires REAL, image TEXT NOT NULL)",
     "CREATE INDEX vm_by_state ON vm (state) WHERE state != 'stopped'",
     "CREATE INDEX vm_by_restart ON vm (restart_at) WHERE restart_at IS NOT NULL",
     "CREATE INDEX vm_by_expiry ON vm (expires) WHERE expires IS NOT NULL",
     "CREATE INDEX vm_by_project ON vm (project, name)",
-    "CREATE TABLE operation (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, object INTEGER NOT "
-    "NULL,"
+    "CREATE INDEX vm_by_image ON vm (image) WHERE image != ''",
+    // What images are made of, by its digest, as long as an image, a volume or a VM needs it.
+    "CREATE TABLE content (digest TEXT PRIMARY KEY, summary TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE image (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, owner INTEGER NOT "
+    "NULL, state TEXT NOT NULL, digest TEXT NOT NULL, source TEXT NOT NULL, created REAL NOT NULL)",
+    "CREATE INDEX image_by_digest ON image (digest)",
+    // One without a name is a VM's own, and goes with it.
+    "CREATE TABLE volume (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, owner INTEGER NOT NULL,"
+    " state TEXT NOT NULL, format TEXT NOT NULL, size INTEGER NOT NULL, digest TEXT NOT NULL, vm INTEGER,"
+    " created REAL NOT NULL)",
+    "CREATE INDEX volume_by_digest ON volume (digest)",
+    "CREATE INDEX volume_by_vm ON volume (vm) WHERE vm IS NOT NULL",
+    "CREATE TABLE volume_use (vm INTEGER NOT NULL, volume INTEGER NOT NULL, PRIMARY KEY (vm, volume)) "
+    "WITHOUT ROWID",
+    "CREATE INDEX volume_use_by_volume ON volume_use (volume)",
+    "CREATE TABLE network (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, owner INTEGER "
+    "NOT NULL, state TEXT NOT NULL, subnet TEXT NOT NULL, nat INTEGER NOT NULL, dns_domain TEXT NOT NULL,"
+    " created REAL NOT NULL)",
+    "CREATE TABLE lease (network INTEGER NOT NULL, vm INTEGER NOT NULL, address INTEGER NOT NULL, ports TEXT "
+    "NOT NULL, PRIMARY KEY (network, vm), UNIQUE (network, address)) WITHOUT ROWID",
+    "CREATE INDEX lease_by_vm ON lease (vm)",
+    "CREATE TABLE operation (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, type TEXT NOT NULL,"
+    " object INTEGER NOT NULL,"
     " object_name TEXT NOT NULL, owner INTEGER NOT NULL, arguments TEXT NOT NULL, step INTEGER NOT NULL,"
     " undoing INTEGER NOT NULL, state TEXT NOT NULL, error TEXT NOT NULL, created REAL NOT NULL, ended REAL)",
     "CREATE INDEX operation_by_state ON operation (id) WHERE state = 'running'",
-    "CREATE INDEX operation_by_object ON operation (object)",
+    "CREATE INDEX operation_by_object ON operation (type, object)",
     "CREATE TABLE request (owner INTEGER NOT NULL, key TEXT NOT NULL, digest TEXT NOT NULL, operation "
     "INTEGER NOT NULL,"
     " created REAL NOT NULL, PRIMARY KEY (owner, key)) WITHOUT ROWID",
@@ -59,6 +80,8 @@ Store::Store(boost::asio::io_context& context, const std::string& path, const st
   if (found == version) return;
   for (const char* const table : tables) database_.execute(table);
   database_.execute("INSERT INTO meta VALUES ('version', ?)", {version});
+  // What this store's networks on the host are told from others' by.
+  database_.execute("INSERT INTO meta VALUES ('instance', lower(hex(randomblob(4))))");
   database_.commit(Durability::power);
 }
 

@@ -144,9 +144,9 @@ TEST_CASE("the journal keeps what has not ended, and of the rest the latest") {
   CHECK(count_of(store) == 3);
   REQUIRE(journal.open().size() == 1);
   CHECK(journal.open().front().id == 4);
-  CHECK(journal.list(0, 10, 0).front().id == 10);
-  CHECK(journal.list(10, 1, 0).front().id == 9);
-  CHECK(journal.list(0, 10, 1).size() == 2);
+  CHECK(journal.list(0, 10).front().id == 10);
+  CHECK(journal.list(10, 1).front().id == 9);
+  CHECK(journal.list(0, 10, ObjectRef{ObjectType::vm, 1}).size() == 2);
 }
 
 }  // namespace hum

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "devices/net/published_port.h"
 #include "tools/hum-vmm/fields.h"
 #include "vmm/base/errors.h"
 
@@ -15,9 +16,9 @@ namespace {
 using nlohmann::json;
 using enum FieldType;
 
-constexpr std::size_t longest_name = 63;
 constexpr unsigned longest_time = 10 * 366 * 86400;
 constexpr std::size_t most_devices = 64;
+constexpr std::size_t most_networks = 8;
 constexpr std::size_t most_labels = 64;
 
 // Whatever the key says is put into the place of that name in a table for both: the daemon's own fields.
@@ -27,9 +28,13 @@ constexpr Field spec_fields[] = {
     {.name = "labels", .type = texts_by_name},
     {.name = "cpus", .type = integer, .minimum = 1, .maximum = 32},
     {.name = "memory_mib", .type = integer, .minimum = 2, .maximum = 1U << 24U},
-    {.name = "kernel", .required = true},
+    {.name = "image"},
+    {.name = "disk_mib", .type = integer, .minimum = 1},
+    {.name = "kernel"},
     {.name = "initrd"},
     {.name = "cmdline"},
+    {.name = "volumes", .type = texts},
+    {.name = "networks", .type = objects},
     {.name = "devices", .type = objects},
     {.name = "restart", .type = choice, .choices = "no|on-failure|always"},
     {.name = "most_restarts", .type = integer, .minimum = 1},
@@ -47,6 +52,11 @@ constexpr std::string_view live_fields[] = {"name",        "project",        "la
 constexpr Field device_fields[] = {
     {.name = "name", .required = true},
     {.name = "kind", .required = true},
+};
+
+constexpr Field network_fields[] = {
+    {.name = "network", .required = true},
+    {.name = "ports", .type = texts},
 };
 
 json with_defaults(json fields) {
@@ -80,9 +90,47 @@ void check_device(const json& device) {
   check_name("devices.name", plain["name"].get<std::string>());
 }
 
-void check(const json& fields) {
+// A VM's disks and interfaces stand in one list in the end, so all of them are few enough for it.
+void check_volumes(const json& fields) {
+  if (!fields.contains("volumes")) return;
+  std::set<std::string> names;
+  for (const json& each : fields["volumes"]) {
+    const auto name = each.get<std::string>();
+    check_name("volumes", name);
+    if (!names.insert(name).second) throw ConfigError("volumes", name, "is there twice");
+  }
+  if (names.size() > most_devices)
+    throw ConfigError("volumes", "", "more than " + std::to_string(most_devices));
+}
+
+void check_networks(json& fields) {
+  if (!fields.contains("networks")) return;
+  std::set<std::string> names;
+  for (json& each : fields["networks"]) {
+    each = checked_fields("networks", network_fields, each);
+    const auto name = each["network"].get<std::string>();
+    check_name("networks.network", name);
+    if (!names.insert(name).second) throw ConfigError("networks.network", name, "is there twice");
+    if (!each.contains("ports")) continue;
+    std::string ports;
+    for (const json& port : each["ports"]) ports += (ports.empty() ? "" : "+") + port.get<std::string>();
+    if (!ports.empty()) parse_published_ports("networks.ports", ports);
+  }
+  if (names.size() > most_networks)
+    throw ConfigError("networks", "", "more than " + std::to_string(most_networks));
+}
+
+void check(json& fields) {
   check_name("name", fields["name"].get<std::string>());
   if (fields.contains("project")) check_name("project", fields["project"].get<std::string>());
+  if (!fields.contains("kernel") && !fields.contains("image"))
+    throw ConfigError("kernel", "", "missing", "give a kernel, or an image that has one");
+  if (fields.contains("image")) check_name("image", fields["image"].get<std::string>());
+  if (fields.contains("disk_mib") && !fields.contains("image"))
+    throw ConfigError("disk_mib", "", "there is no image whose disk it could be the size of",
+                      "give an image, or make a volume");
+  check_volumes(fields);
+  check_networks(fields);
   check_path(fields, "kernel");
   check_path(fields, "initrd");
   if (fields.contains("labels") && fields["labels"].size() > most_labels)
@@ -99,19 +147,6 @@ void check(const json& fields) {
 }
 
 }  // namespace
-
-void check_name(const std::string& key, std::string_view name) {
-  const auto is_small = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
-  const bool good = !name.empty() && name.size() <= longest_name && is_small(name.front()) &&
-                    std::all_of(name.begin(), name.end(),
-                                [&](char c) { return is_small(c) || c == '-' || c == '_' || c == '.'; });
-  // A number is an object's, whatever it is called.
-  const bool number = std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
-  if (good && !number) return;
-  throw ConfigError(
-      key, std::string(name.substr(0, longest_name + 1)), "no name",
-      "give up to 63 of a-z, 0-9, '-', '_' and '.', a letter or digit first, and not digits only");
-}
 
 VmSpec::VmSpec(const nlohmann::json& given) : fields_(std::make_unique<nlohmann::json>()) {
   *fields_ = with_defaults(checked_fields("vm", spec_fields, given));
@@ -163,6 +198,34 @@ std::string VmSpec::project() const {
   return (*fields_)["project"];
 }
 
+std::optional<std::string> VmSpec::image() const {
+  if (!fields_->contains("image")) return {};
+  return (*fields_)["image"].get<std::string>();
+}
+
+std::optional<std::uint64_t> VmSpec::disk_size() const {
+  if (!fields_->contains("disk_mib")) return {};
+  return (*fields_)["disk_mib"].get<std::uint64_t>() << 20U;
+}
+
+std::vector<std::string> VmSpec::volumes() const {
+  if (!fields_->contains("volumes")) return {};
+  return (*fields_)["volumes"].get<std::vector<std::string>>();
+}
+
+std::vector<VmSpec::NetworkWish> VmSpec::networks() const {
+  std::vector<NetworkWish> found;
+  if (!fields_->contains("networks")) return found;
+  for (const nlohmann::json& each : (*fields_)["networks"]) {
+    NetworkWish wish{.network = each["network"], .ports = {}};
+    if (each.contains("ports"))
+      for (const nlohmann::json& port : each["ports"])
+        wish.ports += (wish.ports.empty() ? "" : "+") + port.get<std::string>();
+    found.push_back(std::move(wish));
+  }
+  return found;
+}
+
 std::uint32_t VmSpec::cpus() const {
   return (*fields_)["cpus"];
 }
@@ -197,15 +260,6 @@ std::chrono::seconds VmSpec::stop_timeout() const {
 std::optional<std::chrono::seconds> VmSpec::lifetime() const {
   if (!fields_->contains("lifetime_s")) return {};
   return std::chrono::seconds((*fields_)["lifetime_s"].get<unsigned>());
-}
-
-nlohmann::json VmSpec::vmm_config() const {
-  nlohmann::json boot = {{"kernel_image_path", (*fields_)["kernel"]}, {"boot_args", (*fields_)["cmdline"]}};
-  if (fields_->contains("initrd")) boot["initrd_path"] = (*fields_)["initrd"];
-  nlohmann::json config = {{"boot-source", boot},
-                           {"machine-config", {{"vcpu_count", cpus()}, {"mem_size_mib", memory_mib()}}}};
-  if (fields_->contains("devices")) config["hum-devices"] = (*fields_)["devices"];
-  return config;
 }
 
 }  // namespace hum

@@ -10,12 +10,14 @@
 #include <string_view>
 #include <vector>
 
+#include "tools/humd/object.h"
+
 namespace hum {
 
 enum class RestartPolicy : std::uint8_t { no, on_failure, always };
 
-// Throws ConfigError with that key: no name that objects may have.
-void check_name(const std::string& key, std::string_view name);
+// The network of a VM that has the host's, through a passt of its own; no root is needed.
+inline constexpr std::string_view user_network = "user";
 
 // What a client wants a VM to be: one JSON object whose fields are in one table. A value; checked whole when
 // it is made, the paths in it as texts only.
@@ -41,6 +43,15 @@ class VmSpec {
 
   std::string name() const;
   std::string project() const;
+  std::optional<std::string> image() const;
+  // Bytes, of the VM's own disk; nullopt: as large as its image's.
+  std::optional<std::uint64_t> disk_size() const;
+  std::vector<std::string> volumes() const;
+  struct NetworkWish {
+    std::string network;  // its name, or user_network
+    std::string ports;    // as parse_published_ports reads them
+  };
+  std::vector<NetworkWish> networks() const;
   std::uint32_t cpus() const;
   std::uint32_t memory_mib() const;
   RestartPolicy restart() const;
@@ -49,9 +60,6 @@ class VmSpec {
   unsigned start_order() const;
   std::chrono::seconds stop_timeout() const;
   std::optional<std::chrono::seconds> lifetime() const;
-
-  // The config file of its VMM.
-  nlohmann::json vmm_config() const;
 
  private:
   std::unique_ptr<nlohmann::json> fields_;

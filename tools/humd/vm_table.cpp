@@ -15,7 +15,7 @@ constexpr std::array<std::string_view, 7> state_words = {"creating", "stopped", 
 constexpr std::string_view select =
     "SELECT id, name, project, spec, owner, generation, state, wanted, pid, start_time, boot_id, ended, "
     "failures,"
-    " restart_at, created, started, expires FROM vm ";
+    " restart_at, created, started, expires, image FROM vm ";
 
 std::optional<double> optional_real(const Query& row, int column) {
   if (row.is_null(column)) return {};
@@ -35,7 +35,8 @@ VmRow row_of(const Query& row) {
            .restart_at = optional_real(row, 13),
            .created = row.real(14),
            .started = optional_real(row, 15),
-           .expires = optional_real(row, 16)};
+           .expires = optional_real(row, 16),
+           .image = row.text(17)};
   const auto word = std::find(state_words.begin(), state_words.end(), row.text(6));
   if (word != state_words.end()) vm.state = static_cast<VmState>(word - state_words.begin());
   if (!row.is_null(8))
@@ -63,16 +64,17 @@ std::string_view to_string(VmState state) {
   return state_words[static_cast<std::size_t>(state)];
 }
 
-std::int64_t VmTable::insert(const VmSpec& spec, uid_t owner) {
+std::int64_t VmTable::insert(const VmSpec& spec, uid_t owner, const std::string& image) {
   if (find(spec.name()))
     throw ApiError(409, "name-taken",
                    "a VM of the name '" + spec.name() + "' is there already; give another name");
   const double now = wall_clock();
   store_.database().execute(
-      "INSERT INTO vm (name, project, owner, generation, spec, state, wanted, failures, created, expires)"
-      " VALUES (?, ?, ?, 1, ?, 'creating', 0, 0, ?, ?)",
-      {spec.name(), spec.project(), static_cast<std::int64_t>(owner), spec.text(), now,
-       expiry_of(spec, now)});
+      "INSERT INTO vm (name, project, owner, generation, spec, state, wanted, failures, created, expires, "
+      "image)"
+      " VALUES (?, ?, ?, 1, ?, 'creating', 0, 0, ?, ?, ?)",
+      {spec.name(), spec.project(), static_cast<std::int64_t>(owner), spec.text(), now, expiry_of(spec, now),
+       image});
   return store_.database().last_row();
 }
 

@@ -35,6 +35,7 @@ struct VmRow {
   double created = 0;
   std::optional<double> started{};
   std::optional<double> expires{};
+  std::string image{};  // the digest of its image; empty: it has none
 
   VmSpec spec() const { return VmSpec::stored(spec_text); }
 };
@@ -55,7 +56,7 @@ class VmTable {
   explicit VmTable(Store& store) : store_(store) {}
 
   // Throws ApiError (409): the name is taken. Answers its number.
-  std::int64_t insert(const VmSpec& spec, uid_t owner);
+  std::int64_t insert(const VmSpec& spec, uid_t owner, const std::string& image = {});
   void remove(std::int64_t id);
 
   std::optional<VmRow> find(std::int64_t id);

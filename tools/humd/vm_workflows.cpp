@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tools/humd/vm_workflows.h"
+#include "tools/humd/workflows.h"
 
 #include <signal.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <climits>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -12,6 +15,8 @@
 #include "tools/humd/api_error.h"
 #include "tools/humd/files.h"
 #include "tools/humd/manager.h"
+#include "tools/humd/network_passt.h"
+#include "tools/humd/vm_resources.h"
 #include "vmm/base/errors.h"
 #include "vmm/machine/end_record.h"
 
@@ -28,6 +33,7 @@ constexpr milliseconds long_pause{20};
 constexpr int short_pauses = 20;
 constexpr double settled = 60;  // seconds: a VM that has run so long has not failed at its start
 constexpr double longest_delay = 300;
+constexpr int passt_socket = 4;  // in passt
 
 std::int64_t vm_of(const Run& run) {
   return run.operation.object;
@@ -79,9 +85,11 @@ Task<> keep_record(Manager& /*manager*/, Run& /*run*/) {
 }
 
 Task<> forget_record(Manager& manager, Run& run) {
+  release_resources(manager, vm_of(run));
   manager.vms().remove(vm_of(run));
+  manager.store().commit();
   tell(manager, run, "vm.deleted");
-  co_return;
+  co_await collect_contents(manager, run);
 }
 
 Task<> make_folder(Manager& manager, Run& run) {
@@ -142,13 +150,34 @@ Task<> write_files(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   make_private_folder(manager.folders().vm(id));
   make_private_folder(manager.folders().live_vm(id));
-  write_private_file(manager.folders().vm_config(id), row_of(manager, run).spec().vmm_config().dump());
+  write_private_file(manager.folders().vm_config(id), vmm_config(manager, row_of(manager, run)).dump());
   co_return;
 }
 
 Task<> remove_files(Manager& manager, Run& run) {
   remove_tree(manager.folders().live_vm(vm_of(run)));
   co_return;
+}
+
+// A passt of the VM's own, where its spec wants that: the end of a socket that leads to it. It ends when
+// nobody has that any more.
+Fd start_user_network(Manager& manager, const VmRow& row) {
+  for (const VmSpec::NetworkWish& wish : row.spec().networks()) {
+    if (wish.network != user_network) continue;
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+      throw HostError(errno, "make a socket", "raise the limit of open files (ulimit -n)");
+    Fd ours(ends[0]);
+    const Fd passt_end(ends[1]);
+    SpawnRequest request;
+    request.arguments = passt_command(passt_socket, wish.ports);
+    request.log_path = manager.folders().vm_passt_log(row.id);
+    request.descriptors = {{passt_end.get(), passt_socket}};
+    manager.passts().remove(row.id);
+    manager.passts().add(row.id, spawn(request));
+    return ours;
+  }
+  return {};
 }
 
 Task<> spawn_vmm(Manager& manager, Run& run) {
@@ -168,6 +197,8 @@ Task<> spawn_vmm(Manager& manager, Run& run) {
       folders.vm_record(id),          "--console-log", folders.vm_console(id), "--enable-pci"};
   request.lock_fd = lock->fd();
   request.log_path = folders.vm_log(id);
+  const Fd user = start_user_network(manager, row_of(manager, run));
+  if (user) request.descriptors = {{user.get(), user_socket}};
   VmmProcess process = spawn(request);
   ProcessIdentity identity = process.identity();
   identity.boot_id = manager.boot_id();
@@ -317,10 +348,10 @@ Task<> record_end(Manager& manager, Run& run) {
 
 Task<> clean_up(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
+  co_await disconnect_networks(manager, run);
   manager.live().remove(id);
   remove_tree(manager.folders().live_vm(id));
   manager.vms().set_state(id, VmState::stopped);
-  co_return;
 }
 
 bool calls_for_restart(const VmSpec& spec, const json& ended, unsigned failures) {
@@ -384,19 +415,21 @@ Task<> mark_deleted(Manager& manager, Run& run) {
 }
 
 Task<> clean_for_deletion(Manager& manager, Run& run) {
+  co_await disconnect_networks(manager, run);
   manager.live().remove(vm_of(run));
   remove_tree(manager.folders().live_vm(vm_of(run)));
-  co_return;
 }
 
 constexpr Step create_steps[] = {
     {"record", keep_record, forget_record},
     {"folder", make_folder, remove_folder},
+    {"disks", make_own_disks, remove_own_disks},
     {"finish", finish_creation},
 };
 constexpr Step start_steps[] = {
     {"reserve", reserve, give_up_start},
     {"files", write_files, remove_files},
+    {"networks", connect_networks, disconnect_networks},
     {"spawn", spawn_vmm, kill_vmm},
     {"confirm", confirm},
 };
@@ -429,12 +462,13 @@ constexpr Step restart_steps[] = {
     {"clean", clean_up},
     {"reserve", reserve, give_up_start},
     {"files", write_files, remove_files},
+    {"networks", connect_networks, disconnect_networks},
     {"spawn", spawn_vmm, kill_vmm},
     {"confirm", confirm},
 };
 constexpr Step delete_steps[] = {
-    {"mark", mark_deleted},    {"kill", kill_now},        {"clean", clean_for_deletion},
-    {"folder", remove_folder}, {"forget", forget_record},
+    {"mark", mark_deleted},    {"kill", kill_now},          {"clean", clean_for_deletion},
+    {"folder", remove_folder}, {"disks", remove_own_disks}, {"forget", forget_record},
 };
 
 constexpr Workflow workflows[] = {

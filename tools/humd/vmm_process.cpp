@@ -263,7 +263,7 @@ VmmProcess spawn(const SpawnRequest& request) {
     inherited.emplace_back(std::move(copy), its);
   };
   inherit(log.get(), STDERR_FILENO);
-  inherit(request.lock_fd, inherited_lock);
+  if (request.lock_fd >= 0) inherit(request.lock_fd, inherited_lock);
   for (const auto& [ours, its] : request.descriptors) inherit(ours, its);
 
   SpawnPlan plan;
@@ -272,7 +272,7 @@ VmmProcess spawn(const SpawnRequest& request) {
   for (const auto& [copy, its] : inherited)
     ::posix_spawn_file_actions_adddup2(&plan.actions, copy.get(), its);
   // Also what we were started with, which need not have O_CLOEXEC.
-  for (int number = inherited_lock + 1; number < above; ++number)
+  for (int number = request.lock_fd >= 0 ? inherited_lock + 1 : inherited_lock; number < above; ++number)
     if (std::none_of(inherited.begin(), inherited.end(),
                      [&](const auto& each) { return each.second == number; }))
       ::posix_spawn_file_actions_addclose(&plan.actions, number);

@@ -30,7 +30,7 @@ std::string current_boot_id();
 struct SpawnRequest {
   // The program's path first, an absolute one: the process begins in the folder /.
   std::vector<std::string> arguments;
-  int lock_fd = -1;      // a RunLock's, which the process holds from its first moment
+  int lock_fd = -1;      // a RunLock's, which the process holds from its first moment; -1: none
   std::string log_path;  // its standard error is added to this file
   // What else it gets: our number, its number, which is 1 or above 3.
   std::vector<std::pair<int, int>> descriptors{};

@@ -103,6 +103,10 @@ fs::path VolumeFiles::beside(std::string_view begin, std::int64_t id) const {
   return folder_ / (std::string(begin) + std::to_string(id));
 }
 
+fs::path VolumeFiles::path(std::int64_t id, ImageFormat format) const {
+  return place(id) / file_name(format);
+}
+
 bool VolumeFiles::has(std::int64_t id) const {
   return is_there(place(id));
 }

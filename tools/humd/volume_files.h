@@ -52,6 +52,7 @@ class VolumeFiles {
   Volume clone(std::int64_t id, std::int64_t from, const FileTask& task = {}) const;
 
   bool has(std::int64_t id) const;
+  std::filesystem::path path(std::int64_t id, ImageFormat format) const;
   // One that is there and that nobody uses.
   Volume look(std::int64_t id) const;
   // Of a volume that nobody uses. What is behind a smaller size is lost, so may_shrink has to say so.

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <span>
 #include <string_view>
 
 #include "tools/humd/cancelled.h"
+#include "tools/humd/file_task.h"
 #include "tools/humd/journal.h"
 #include "tools/humd/notifier.h"
 
@@ -31,13 +34,28 @@ class Run {
   }
   void cancel() {
     cancel_wanted = true;
+    stop_work = true;
     changed.notify_all();
+  }
+  // For work in the background: it tells how far it is, and stops when the operation is cancelled, unless it
+  // undoes. Part of the run, which outlives the work.
+  FileTask file_task() {
+    FileTask task;
+    task.progress = [this](std::uint64_t now, std::uint64_t all) {
+      done = now;
+      whole = all;
+    };
+    if (!operation.undoing) task.cancelled = &stop_work;
+    return task;
   }
 
   Operation operation;
   Notifier changed;
   bool cancel_wanted = false;
-  std::string_view step;  // that it has come to
+  std::atomic<bool> stop_work = false;
+  std::atomic<std::uint64_t> done = 0;   // bytes
+  std::atomic<std::uint64_t> whole = 0;  // bytes; 0: not known
+  std::string_view step;                 // that it has come to
 };
 
 // Each may be done again after it was done in part or whole, and so may its undoing: a daemon that was killed

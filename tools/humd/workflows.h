@@ -3,16 +3,17 @@
 
 #include <string_view>
 
+#include "tools/humd/object.h"
 #include "tools/humd/vm_table.h"
 #include "tools/humd/workflow.h"
 
 namespace hum {
 
-// What is done with VMs: create, start, stop, kill, pause, resume, restart, delete; and end, for a VM whose
-// process has ended by itself. Null: there is no such kind.
+// The operations on each type of object: their steps by the operation's kind. Null: there is no such kind.
 const Workflow* vm_workflow(std::string_view kind);
+const Workflow* find_workflow(ObjectType type, std::string_view kind);
 
-// Whether that may begin in this state. Throws ApiError (409) with what to do, and (404) for an unknown kind.
+// Throws ApiError (409): a VM in that state takes no such operation.
 void check_vm_state(std::string_view kind, const VmRow& vm);
 
 }  // namespace hum

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "tools/humd/daemon_testing.h"
+
+// For tests only: lives of VMs and other objects, in which the daemon is killed at each moment in turn.
+namespace hum::testing {
+
+using Say = std::function<void(const std::string&)>;
+
+// Begins that on a VM and waits for its end; nothing where the VM is not there, or does not take it now.
+Task<> act(Manager& manager, const Say& say, std::string name, std::string kind,
+           std::string arguments = "{}");
+Task<> create(Manager& manager, const Say& say, VmSpec spec);
+// A request of the API that begins an operation, which is to be done.
+Task<> request(Manager& manager, const Say& say, std::string method, std::string path, std::string body);
+// Until nothing is under way and nothing is about to begin.
+Task<> settle(Manager& manager);
+
+struct Scenario {
+  const char* name;
+  Task<> (*run)(Manager& manager, const Say& say);
+};
+
+// Kills the daemon at each moment that its journal knows of, and the next one soon after its start; in long
+// tests at more moments. Whatever was under way is finished or undone then, what was promised is there, and
+// nothing is left over when all is removed. How often it was killed.
+unsigned kill_everywhere(const Scenario& scenario);
+
+#ifdef HUM_SANITIZED
+inline constexpr unsigned crash_stride = 5;  // such a build takes several times as long
+#else
+inline constexpr unsigned crash_stride = 1;
+#endif
+
+}  // namespace hum::testing
