@@ -52,7 +52,7 @@ class PasstSocketBackend final : public NetBackend {
   struct Settings {
     std::string what = "net";  // names the interface in messages
     std::string path;
-    std::optional<int> fd;             // in place of a path: a connected stream socket of the caller's
+    std::optional<int> fd{};           // in place of a path: a connected stream socket of the caller's
     std::optional<std::uint16_t> mtu;  // that passt tells the guest
   };
 
