@@ -2,6 +2,7 @@
 #include "tools/http/event_feed.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace hum {
 namespace {
@@ -18,20 +19,21 @@ std::string gap(std::uint64_t lost) {
 
 class EventFeed::Stream final : public ApiStream {
  public:
-  explicit Stream(EventFeed& feed) : feed_(feed), queue_(most_waiting, gap) {
-    const std::lock_guard lock(feed_.mutex_);
-    feed_.streams_.insert(this);
+  explicit Stream(std::shared_ptr<Streams> streams)
+      : streams_(std::move(streams)), queue_(most_waiting, gap) {
+    const std::lock_guard lock(streams_->mutex);
+    streams_->all.insert(this);
   }
   ~Stream() override {
-    const std::lock_guard lock(feed_.mutex_);
-    feed_.streams_.erase(this);
+    const std::lock_guard lock(streams_->mutex);
+    streams_->all.erase(this);
   }
 
   StreamQueue& output() override { return queue_; }
   std::string_view keep_alive() const override { return ":\n\n"; }
 
  private:
-  EventFeed& feed_;
+  const std::shared_ptr<Streams> streams_;
   StreamQueue queue_;
 };
 
@@ -44,12 +46,12 @@ void EventFeed::publish_text(std::string_view type, const std::string& data) {
   kept_.push_back({number, "id: " + std::to_string(number) + "\nevent: " + std::string(type) +
                                "\ndata: " + data + "\n\n"});
   if (kept_.size() > most_kept) kept_.pop_front();
-  const std::lock_guard lock(mutex_);
-  for (Stream* const each : streams_) each->output().push(kept_.back().text);
+  const std::lock_guard lock(streams_->mutex);
+  for (Stream* const each : streams_->all) each->output().push(kept_.back().text);
 }
 
 std::shared_ptr<ApiStream> EventFeed::open(std::uint64_t last_seen) {
-  auto stream = std::make_shared<Stream>(*this);
+  auto stream = std::make_shared<Stream>(streams_);
   if (!kept_.empty() && last_seen < kept_.front().number - 1)
     stream->output().push(gap(kept_.front().number - 1 - last_seen));
   for (const Event& each : kept_)
@@ -60,8 +62,8 @@ std::shared_ptr<ApiStream> EventFeed::open(std::uint64_t last_seen) {
 
 void EventFeed::end() {
   ended_ = true;
-  const std::lock_guard lock(mutex_);
-  for (Stream* const each : streams_) each->output().end();
+  const std::lock_guard lock(streams_->mutex);
+  for (Stream* const each : streams_->all) each->output().end();
 }
 
 }  // namespace hum

@@ -17,7 +17,7 @@ namespace hum {
 
 // What happens to a VM, as server-sent events for any number of clients: those that there have been, as far
 // as they are kept, and then each as it comes. A client that is slow is told how many it has missed. publish,
-// open and end belong to one thread; the streams go whenever their connections do, but before the feed.
+// open and end belong to one thread; the streams go whenever their connections do, also after the feed.
 class EventFeed {
  public:
   static constexpr std::size_t most_kept = 256;
@@ -42,8 +42,11 @@ class EventFeed {
   std::deque<Event> kept_;
   std::uint64_t last_ = 0;
   bool ended_ = false;
-  std::mutex mutex_;  // guards streams_
-  std::set<Stream*> streams_;
+  struct Streams {
+    std::mutex mutex;  // guards the one below
+    std::set<Stream*> all;
+  };
+  std::shared_ptr<Streams> streams_ = std::make_shared<Streams>();
 };
 
 }  // namespace hum

@@ -74,4 +74,16 @@ TEST_CASE("a client that has gone is forgotten") {
   CHECK(feed.open(0)->output().take() == event(1, "x", "1"));
 }
 
+TEST_CASE("a stream may outlive its feed") {
+  std::shared_ptr<ApiStream> stream;
+  {
+    EventFeed feed;
+    feed.publish("a", {});
+    stream = feed.open(0);
+    feed.end();
+  }
+  CHECK(stream.use_count() == 1);
+  stream.reset();
+}
+
 }  // namespace hum

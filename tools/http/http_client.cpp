@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/http/http_client.h"
 
+#include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -95,6 +96,37 @@ HttpReply blocking_http_call(const std::string& socket, const HttpCall& call,
   auto reply = asio::co_spawn(context, http_call(socket, call, patience), asio::use_future);
   context.run();
   return reply.get();
+}
+
+HttpReply blocking_http_stream(const std::string& socket, const HttpCall& call,
+                               const std::function<bool(std::string_view piece)>& take) {
+  UnixAddress::of("socket", socket);  // checks its length
+  asio::io_context context{1};
+  Local::socket connection(context);
+  Error error;
+  connection.connect(Local::endpoint(socket), error);
+  boost::beast::flat_buffer buffer;
+  http::response_parser<http::buffer_body> parser;
+  parser.body_limit(boost::none);
+  if (!error) http::write(connection, request_of(call), error);
+  if (!error) http::read_header(connection, buffer, parser, error);
+  if (error) fail(error, socket);
+  HttpReply reply{.status = parser.get().result_int()};
+  std::array<char, 16384> piece;
+  while (!parser.is_done()) {
+    parser.get().body().data = piece.data();
+    parser.get().body().size = piece.size();
+    http::read_some(connection, buffer, parser, error);
+    const std::string_view come(piece.data(), piece.size() - parser.get().body().size);
+    if (reply.status != 200)
+      reply.body += come;
+    else if (!come.empty() && !take(come))
+      return reply;
+    if (error == http::error::need_buffer) error = {};
+    if (error == http::error::end_of_stream || error == http::error::partial_message) break;
+    if (error) fail(error, socket);
+  }
+  return reply;
 }
 
 }  // namespace hum

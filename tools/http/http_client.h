@@ -3,8 +3,10 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <chrono>
+#include <functional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace hum {
 
@@ -40,5 +42,10 @@ boost::asio::awaitable<HttpReply> http_call(std::string socket, HttpCall call,
 // The same for a thread that has nothing else to do meanwhile.
 HttpReply blocking_http_call(const std::string& socket, const HttpCall& call,
                              std::chrono::milliseconds patience);
+
+// A GET whose answer does not end: gives what comes to take, until take answers false or the server closes.
+// Of an answer other than 200 it is the body, which is returned. Throws as above.
+HttpReply blocking_http_stream(const std::string& socket, const HttpCall& call,
+                               const std::function<bool(std::string_view piece)>& take);
 
 }  // namespace hum

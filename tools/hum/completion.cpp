@@ -13,14 +13,27 @@ namespace {
 struct Level {
   std::string path;
   std::vector<std::string> words;
+  std::string names;  // the command that lists what else may follow; empty: nothing does
 };
 
+// What a command wants the name of: objects that the daemon keeps.
+std::string command_for(const std::string& positional) {
+  for (const char* const type : {"vm", "image", "volume", "network"}) {
+    std::string upper(type);
+    for (char& each : upper) each = static_cast<char>(std::toupper(static_cast<unsigned char>(each)));
+    if (positional == upper) return std::string("hum ") + type + " ls -q --no-start 2>/dev/null";
+  }
+  return {};
+}
+
 void collect(const CLI::App& app, const std::string& path, std::vector<Level>& levels) {
-  Level level{path, {}};
+  Level level{path, {}, {}};
   for (const CLI::App* const sub : app.get_subcommands([](const CLI::App*) { return true; }))
     level.words.push_back(sub->get_name());
-  for (const CLI::Option* const option : app.get_options())
+  for (const CLI::Option* const option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) level.words.push_back("--" + name);
+    if (option->get_positional()) level.names = command_for(option->get_single_name());
+  }
   levels.push_back(level);
   for (const CLI::App* const sub : app.get_subcommands([](const CLI::App*) { return true; }))
     collect(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), levels);
@@ -45,7 +58,8 @@ std::string bash_script(const std::vector<Level>& levels) {
     if (!level.path.empty()) script += "           '" + level.path + "') path='" + level.path + "' ;;\n";
   script += "         esac ;;\n    esac\n  done\n  case \"$path\" in\n";
   for (const Level& level : levels)
-    script += "    '" + level.path + "') words='" + join(level.words) + "' ;;\n";
+    script += "    '" + level.path + "') words='" + join(level.words) + "'" +
+              (level.names.empty() ? "" : "\" $(" + level.names + ")\"") + " ;;\n";
   script +=
       "  esac\n"
       "  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n"
@@ -64,6 +78,8 @@ std::string fish_script(const std::vector<Level>& levels) {
       script += "complete -c hum -n '" + condition + "' " +
                 (option ? "-l " + word.substr(2) : "-f -a " + word) + "\n";
     }
+    if (!level.names.empty())
+      script += "complete -c hum -n '" + condition + "' -f -a '(" + level.names + ")'\n";
   }
   return script;
 }

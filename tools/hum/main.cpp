@@ -19,6 +19,7 @@
 #include "tools/hum/standard_streams.h"
 #include "tools/hum/test/test_command.h"
 #include "tools/hum/usage.h"
+#include "tools/hum/vm/object_command.h"
 #include "tools/hum/vm/vm_command.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/open_file_limit.h"
@@ -53,6 +54,14 @@ int dispatch(std::vector<std::string> arguments) {
   hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
   hum::DiskCommand disk(*app.add_subcommand("disk", "Make, check, convert and resize disk images"), code);
   hum::VmCommand vm(*app.add_subcommand("vm", "Launch VMs that the daemon keeps, and manage them"), code);
+  hum::ObjectCommand images(*app.add_subcommand("image", "Kernels and disks that VMs are made of"),
+                            hum::ObjectCommand::Kind::image, code);
+  hum::ObjectCommand volumes(*app.add_subcommand("volume", "Disks that outlive VMs"),
+                             hum::ObjectCommand::Kind::volume, code);
+  hum::ObjectCommand networks(*app.add_subcommand("network", "Networks of VMs"),
+                              hum::ObjectCommand::Kind::network, code);
+  hum::EventsCommand events(*app.add_subcommand("events", "Print what the daemon's VMs do, as it happens"),
+                            code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
                               code);
   hum::add_probe_command(

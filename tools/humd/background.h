@@ -5,6 +5,7 @@
 #include <boost/asio/thread_pool.hpp>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include "tools/humd/notifier.h"
@@ -32,33 +33,39 @@ class Background {
   boost::asio::thread_pool threads_{thread_count};
 };
 
-// One coroutine at a time: from when lock() returns until the turn that it gives has gone.
+// One coroutine at a time: from when take() returns until the turn that it gives has gone, which may be after
+// this.
 class TurnTaking {
+  struct State {
+    bool taken = false;
+    Notifier free;
+  };
+
  public:
   class Turn {
    public:
-    explicit Turn(TurnTaking& owner) : owner_(&owner) {}
-    Turn(Turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
+    explicit Turn(std::shared_ptr<State> state) : state_(std::move(state)) {}
+    Turn(Turn&&) noexcept = default;
     Turn& operator=(Turn&&) = delete;
     ~Turn() {
-      if (owner_ == nullptr) return;
-      owner_->taken_ = false;
-      owner_->free_.notify_all();
+      if (!state_) return;
+      state_->taken = false;
+      state_->free.notify_all();
     }
 
    private:
-    TurnTaking* owner_;
+    std::shared_ptr<State> state_;
   };
 
   Task<Turn> take() {
-    while (taken_) co_await free_.wait_until();
-    taken_ = true;
-    co_return Turn(*this);
+    const std::shared_ptr<State> state = state_;
+    while (state->taken) co_await state->free.wait_until();
+    state->taken = true;
+    co_return Turn(state);
   }
 
  private:
-  bool taken_ = false;
-  Notifier free_;
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 }  // namespace hum

@@ -277,6 +277,8 @@ void with_network_host(const std::function<void(TestHost&)>& work) {
     return;
   }
   in_own_network([&] {
+    // It begins as the host's is, which may have other networks.
+    std::ofstream("/proc/sys/net/ipv4/ip_forward") << 0;
     TestHost test;
     if (output_of({"nft", "list", "tables"}).empty() &&
         run_process({"nft", "list", "tables"}).exit_code != 0) {

@@ -17,6 +17,7 @@
 #include "tools/http/http_client.h"
 #include "tools/humd/folders.h"
 #include "vmm/base/errors.h"
+#include "vmm/base/options.h"
 
 namespace hum {
 namespace {
@@ -41,14 +42,14 @@ bool is_nobody(const HostError& error) {
 
 }  // namespace
 
-DaemonClient::DaemonClient(std::string socket) : socket_(std::move(socket)) {
+DaemonClient::DaemonClient(std::string socket, bool may_start) : socket_(std::move(socket)) {
   if (!socket_.empty()) return;
   if (const char* const given = std::getenv("HUM_SOCKET"); given != nullptr && given[0] != '\0') {
     socket_ = given;
     return;
   }
   socket_ = Folders::usual().socket();
-  is_usual_ = true;
+  may_start_ = may_start;
 }
 
 // Of this user, beside this program, in a session of its own.
@@ -91,7 +92,7 @@ json DaemonClient::call(const std::string& method, const std::string& target, co
       return reply.body.empty() ? json::object() : json::parse(reply.body);
     } catch (const HostError& error) {
       if (!is_nobody(error) || std::chrono::steady_clock::now() > late) throw;
-      if (!is_usual_)
+      if (!may_start_)
         throw HostError(error.code().value(), "reach the daemon at '" + socket_ + "'",
                         "start it with 'humd'");
       if (!started) start_daemon();
@@ -109,10 +110,62 @@ std::string DaemonClient::text(const std::string& target) {
   return reply.body;
 }
 
+void DaemonClient::follow(const std::string& target,
+                          const std::function<bool(const std::string& type, const std::string& data)>& take) {
+  HttpCall request;
+  request.target = target;
+  std::string text;
+  std::string type;
+  std::string data;
+  const auto take_line = [&](const std::string& line) {
+    if (line.starts_with("event: ")) type = line.substr(7);
+    if (line.starts_with("data: ")) data += line.substr(6);
+    if (!line.empty() || type.empty()) return true;
+    const bool goes_on = take(type, data);
+    type.clear();
+    data.clear();
+    return goes_on;
+  };
+  const HttpReply reply = blocking_http_stream(socket_, request, [&](std::string_view piece) {
+    text += piece;
+    for (std::size_t end = 0; (end = text.find('\n')) != std::string::npos;) {
+      const std::string line = text.substr(0, end);
+      text.erase(0, end + 1);
+      if (!take_line(line)) return false;
+    }
+    return true;
+  });
+  if (reply.status != 200) refuse(reply);
+}
+
+json DaemonClient::list(const std::string& target, const std::string& word) {
+  const std::string query = target + (target.find('?') == std::string::npos ? "?" : "&") + "limit=1000";
+  json all = json::array();
+  for (std::string after;;) {
+    const json page = call("GET", query + (after.empty() ? "" : "&after=" + after));
+    for (const json& each : page[word]) all.push_back(each);
+    if (page["next"].is_null()) return all;
+    after = page["next"];
+  }
+}
+
 json DaemonClient::finished(json operation) {
-  while (operation["state"] == "running")
-    operation =
-        call("GET", "/v1/operations/" + std::to_string(operation["id"].get<std::int64_t>()) + "?wait_s=60");
+  const bool tells = ::isatty(STDERR_FILENO) != 0;
+  bool told = false;
+  while (operation["state"] == "running") {
+    const json& progress = operation["progress"];
+    if (tells && progress.is_object()) {
+      const auto done = progress.value("done_bytes", std::uint64_t{0});
+      const auto whole = progress.value("whole_bytes", std::uint64_t{0});
+      const std::string of = whole == 0 ? "" : " of " + format_size(whole);
+      std::fprintf(stderr, "\r\033[Khum: %s: %s%s", operation.value("step", "").c_str(),
+                   format_size(done).c_str(), of.c_str());
+      told = true;
+    }
+    operation = call("GET", "/v1/operations/" + std::to_string(operation["id"].get<std::int64_t>()) +
+                                "?wait_s=" + (tells ? "1" : "60"));
+  }
+  if (told) std::fputs("\r\033[K", stderr);
   if (operation["error"].is_object())
     throw DaemonError(0, operation["error"].value("code", ""), operation["error"].value("message", ""));
   return operation;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <stdexcept>
 #include <string>
@@ -25,8 +26,8 @@ class DaemonError : public std::runtime_error {
 // on when this program has ended.
 class DaemonClient {
  public:
-  // socket: empty for $HUM_SOCKET, or else the usual one.
-  explicit DaemonClient(std::string socket);
+  // socket: empty for $HUM_SOCKET, or else the usual one. may_start: a daemon, where none runs.
+  explicit DaemonClient(std::string socket, bool may_start = true);
 
   const std::string& socket() const { return socket_; }
 
@@ -35,15 +36,20 @@ class DaemonClient {
                       const nlohmann::json* body = nullptr);
   // The answer as it is, for texts.
   std::string text(const std::string& target);
-  // Waits for the end of the operation in an answer, however long that takes, and throws DaemonError if it
-  // has failed.
+  // Server-sent events, each with its type and its data, until take answers false or the daemon ends.
+  void follow(const std::string& target,
+              const std::function<bool(const std::string& type, const std::string& data)>& take);
+  // All pages of a list: its objects, which stand under that word.
+  nlohmann::json list(const std::string& target, const std::string& word);
+  // Tells how far it is, where standard error is a terminal, and waits for the end of the operation in an
+  // answer, however long that takes, and throws DaemonError if it has failed.
   nlohmann::json finished(nlohmann::json operation);
 
  private:
   void start_daemon() const;
 
   std::string socket_;
-  bool is_usual_ = false;  // so that a daemon may be started
+  bool may_start_ = false;
 };
 
 // What has to be escaped in a part of a path or a query (RFC 3986, 2.1).

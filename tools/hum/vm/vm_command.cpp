@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "devices/net/user_backend.h"
 #include "devices/registry.h"
 #include "tools/hum/exit_codes.h"
 #include "tools/hum/kernel_store.h"
@@ -106,6 +107,10 @@ struct VmCommand::Options {
   std::string memory = "256M";
   std::vector<std::string> disks;
   std::vector<std::string> networks;
+  std::vector<std::string> ports;
+  std::string image;
+  std::string disk_size;
+  std::vector<std::string> volumes;
   std::vector<std::string> devices;
   std::vector<std::string> labels;
   std::string restart = "no";
@@ -121,10 +126,53 @@ struct VmCommand::Options {
   std::string wanted = "stopped";
   std::vector<std::string> changes;
   bool dry_run = false;
+  bool no_start = false;
 
-  DaemonClient client() const { return DaemonClient(socket); }
+  DaemonClient client() const { return DaemonClient(socket, !no_start); }
   json spec() const;
+
+ private:
+  // tap=NAME and the like; else it is the name of a network.
+  static bool is_device(const std::string& network) { return network.find('=') != std::string::npos; }
+  bool image_has_kernel() const;
+  std::optional<std::string> image_cmdline() const;
+  json named_networks() const;
 };
+
+bool VmCommand::Options::image_has_kernel() const {
+  if (image.empty()) return false;
+  const json found = client().call("GET", "/v1/images/" + escaped(image));
+  if (!found["content"].is_object()) return false;
+  for (const json& part : found["content"]["parts"])
+    if (part["name"] == "kernel") return true;
+  return false;
+}
+
+std::optional<std::string> VmCommand::Options::image_cmdline() const {
+  if (image.empty()) return {};
+  const json found = client().call("GET", "/v1/images/" + escaped(image));
+  if (!found["source"].contains("cmdline")) return {};
+  return found["source"]["cmdline"].get<std::string>();
+}
+
+// Where nothing is said a VM has the host's network, if this host can give it that.
+json VmCommand::Options::named_networks() const {
+  json found = json::array();
+  for (const std::string& network : networks)
+    if (network != "none" && !is_device(network)) found.push_back({{"network", network}});
+  if (networks.empty()) {
+    if (const auto obstacle = user_network_obstacle("net"); !obstacle || !ports.empty())
+      found.push_back({{"network", "user"}});
+    else
+      std::fprintf(stderr, "hum: the VM has no network: %s\n", obstacle->what());
+  }
+  if (ports.empty()) return found;
+  if (found.empty())
+    throw ConfigError("publish", ports.front(), "there is no network that publishes ports",
+                      "give --net user, or the name of a network");
+  found[0]["ports"] = ports;
+  return found;
+}
 
 json VmCommand::Options::spec() const {
   json spec = {{"name", names.front()},
@@ -133,14 +181,19 @@ json VmCommand::Options::spec() const {
                {"autostart", autostart},
                {"project", project}};
   spec["memory_mib"] = parse_size("memory", memory) >> 20U;
-  spec["kernel"] = kernel.empty() ? "" : absolute(kernel);
+  if (!kernel.empty()) spec["kernel"] = absolute(kernel);
   if (!initrd.empty()) spec["initrd"] = absolute(initrd);
-  if (kernel.empty()) {
+  if (!image.empty()) spec["image"] = image;
+  if (!disk_size.empty()) spec["disk_mib"] = parse_size("disk-size", disk_size) >> 20U;
+  if (!volumes.empty()) spec["volumes"] = volumes;
+  if (kernel.empty() && !image_has_kernel()) {
     const StoredKernel stored = stored_kernel();
     spec["kernel"] = stored.kernel_path;
     if (initrd.empty()) spec["initrd"] = stored.initrd_path;
   }
-  std::string line = cmdline.value_or(std::string(usual_cmdline));
+  // An image says itself how its kernel is started.
+  const std::optional<std::string> of_image = image_cmdline();
+  std::string line = cmdline.value_or(of_image.value_or(std::string(usual_cmdline)));
   for (const std::string& more : append) line += (line.empty() ? "" : " ") + more;
   spec["cmdline"] = line;
   json all = json::array();
@@ -149,7 +202,8 @@ json VmCommand::Options::spec() const {
   };
   for (const std::string& disk : disks) add("disk", disk);
   for (const std::string& network : networks)
-    if (network != "none") add("net", network);
+    if (is_device(network)) add("net", network);
+  if (const json named = named_networks(); !named.empty()) spec["networks"] = named;
   for (const std::string& device : devices) {
     const std::size_t comma = std::min(device.find(','), device.size());
     add(device.substr(0, comma), device.substr(std::min(comma + 1, device.size())));
@@ -171,6 +225,7 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
   app.fallthrough();
   app.add_option("--socket", options_->socket,
                  "the daemon's socket (default: $HUM_SOCKET, or this user's daemon)");
+  app.add_flag("--no-start", options_->no_start, "do not start a daemon where none runs");
   app.footer("Examples:\n  hum vm run web -d\n  hum vm ls\n  hum vm logs web\n  hum vm rm --force web");
   add_creation(*app.add_subcommand("run", "Create a VM, start it, and attach to its console"), true,
                exit_code);
@@ -193,24 +248,24 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
   list_app.add_flag("--json", options_->is_json, "print JSON");
   list_app.add_flag("-q,--quiet", options_->quiet, "names only");
   CLI::App& inspect_app = command("inspect", "Print all that is known of a VM, as JSON", &VmCommand::inspect);
-  inspect_app.add_option("NAME", options_->names, "the VM's name or number")->required();
+  inspect_app.add_option("VM", options_->names, "the VM's name or number")->required();
   CLI::App& logs_app = command("logs", "Print what a guest wrote to its console", &VmCommand::logs);
-  logs_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  logs_app.add_option("VM", options_->names, "the VM's name or number")->required()->expected(1);
   logs_app.add_option("--of", options_->of, "console, or vmm for the process's own log")
       ->check(CLI::IsMember({"console", "vmm"}))
       ->capture_default_str();
   CLI::App& console_app = *app.add_subcommand("console", "Attach to a VM's console; Ctrl-] leaves it");
-  console_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  console_app.add_option("VM", options_->names, "the VM's name or number")->required()->expected(1);
   console_app.callback([this, &exit_code] {
     DaemonClient client = options_->client();
     exit_code = attach_console(client, options_->names.front());
   });
   CLI::App& remove_app = command("rm", "Delete VMs and what belongs to them", &VmCommand::remove);
-  remove_app.add_option("NAME", options_->names, "names or numbers")->required();
+  remove_app.add_option("VM", options_->names, "names or numbers")->required();
   remove_app.add_flag("-f,--force", options_->force, "those that run, too");
   CLI::App& wait_app =
       command("wait", "Wait until a VM has stopped; its exit code is this command's", &VmCommand::wait);
-  wait_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  wait_app.add_option("VM", options_->names, "the VM's name or number")->required()->expected(1);
   wait_app.add_option("--for", options_->wanted, "stopped, running or paused")
       ->check(CLI::IsMember({"stopped", "running", "paused"}))
       ->capture_default_str();
@@ -218,14 +273,14 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
       .add_option("--timeout", options_->timeout, "seconds; exit code 124 when they are over (default: none)")
       ->check(CLI::Range(0, 366 * 86400));
   CLI::App& update_app = command("update", "Change what a VM is to be", &VmCommand::update);
-  update_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  update_app.add_option("VM", options_->names, "the VM's name or number")->required()->expected(1);
   update_app
       .add_option("--set", options_->changes,
                   "FIELD=JSON, like memory_mib=512 or restart=\"always\"; may be repeated")
       ->required();
   update_app.add_flag("--dry-run", options_->dry_run, "only say what needs a restart");
   CLI::App& stats_app = command("stats", "Print a running VM's counters, as JSON", &VmCommand::stats);
-  stats_app.add_option("NAME", options_->names, "the VM's name or number")->required()->expected(1);
+  stats_app.add_option("VM", options_->names, "the VM's name or number")->required()->expected(1);
 }
 
 void VmCommand::add_creation(CLI::App& app, bool runs, int& exit_code) {
@@ -242,8 +297,17 @@ void VmCommand::add_creation(CLI::App& app, bool runs, int& exit_code) {
   app.add_option("-c,--cpus", options.cpus, "virtual CPUs")->check(CLI::Range(1, 32))->capture_default_str();
   app.add_option("-m,--memory", options.memory, "memory, like 512M or 2G")->capture_default_str();
   app.add_option("--disk", options.disks, "a disk: PATH[,KEY=VALUE...], see hum devices; may be repeated");
+  app.add_option("--image", options.image, "make it of this image (hum image ls)");
+  app.add_option("--disk-size", options.disk_size,
+                 "of its own disk, like 20G (default: as large as its image's)");
+  app.add_option("--volume", options.volumes, "a disk of hum volume; may be repeated");
   app.add_option("--net", options.networks,
-                 "a network: tap=NAME, bridge=NAME..., see hum devices; may be repeated");
+                 "a network: user (the host's), the name of one of hum network, none, or tap=NAME, "
+                 "bridge=NAME..., see hum devices; may be repeated (default: user)");
+  app.add_option(
+      "-p,--publish", options.ports,
+      "[ADDRESS:]HOST:GUEST[/udp]: a port of the host for the guest's server, on its first network; "
+      "may be repeated");
   app.add_option("--device", options.devices, "any device: KIND[,KEY=VALUE...]; may be repeated");
   app.add_option("-l,--label", options.labels, "NAME=VALUE; may be repeated");
   app.add_option("--restart", options.restart, "when it has ended by itself: no, on-failure or always")
@@ -261,7 +325,7 @@ void VmCommand::add_creation(CLI::App& app, bool runs, int& exit_code) {
 
 void VmCommand::add_action(CLI::App& app, const std::string& kind, const std::string& help, int& exit_code) {
   CLI::App& sub = *app.add_subcommand(kind, help);
-  sub.add_option("NAME", options_->names, "names or numbers")->required();
+  sub.add_option("VM", options_->names, "names or numbers")->required();
   if (kind == "stop" || kind == "restart")
     sub.add_option("-t,--timeout", options_->timeout,
                    "seconds for the guest (default: the VM's stop_timeout_s)")
@@ -317,16 +381,14 @@ int VmCommand::remove() {
 
 int VmCommand::list() {
   DaemonClient client = options_->client();
-  std::string query = "/v1/vms?limit=1000";
-  if (!options_->of_project.empty()) query += "&project=" + escaped(options_->of_project);
-  if (!options_->state.empty()) query += "&state=" + escaped(options_->state);
-  json all = json::array();
-  for (std::string after;;) {
-    const json page = client.call("GET", query + (after.empty() ? "" : "&after=" + after));
-    for (const json& each : page["vms"]) all.push_back(each);
-    if (page["next"].is_null()) break;
-    after = page["next"];
-  }
+  std::string query = "/v1/vms";
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty())
+      query += (query.find('?') == std::string::npos ? "?" : "&") + std::string(name) + escaped(value);
+  };
+  add("project=", options_->of_project);
+  add("state=", options_->state);
+  const json all = client.list(query, "vms");
   if (options_->is_json) {
     std::printf("%s\n", all.dump(2).c_str());
     return exit_ok;
