@@ -107,6 +107,10 @@ void pretend_other_boot(Manager& manager) {
   manager.store().commit();
 }
 
+void bound_log(Manager& manager) {
+  manager.store().database().query("PRAGMA wal_autocheckpoint = 12").next();
+}
+
 std::vector<std::string> in_child(
     const std::function<void(const std::function<void(const std::string&)>& say)>& body) {
   std::array<int, 2> ends{};

@@ -46,6 +46,8 @@ VmSpec fake_vm(const std::string& name, const std::string& words = {}, const std
 // From now on its store has another boot of the host where it would have this one: to the next daemon the
 // host was restarted meanwhile.
 void pretend_other_boot(Manager& manager);
+// Its store's log is short, so that it is copied into the database again and again.
+void bound_log(Manager& manager);
 
 // What body, in a process of its own, has written by its argument, line by line; the process may be killed.
 // An exception in it is the last line, behind "exception: ".
