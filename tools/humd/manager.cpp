@@ -419,10 +419,21 @@ Task<> Manager::recover_networks() {
   }
 }
 
+std::string Manager::boot_of_store() {
+  Query row = store_.database().query("SELECT value FROM meta WHERE key = 'boot_id'");
+  return row.next() ? row.text(0) : std::string();
+}
+
 Task<> Manager::recover() {
   for (const auto& folder : {folders().vms(), folders().live_vms()}) make_private_folder(folder);
   const Transaction transaction(store_);
   journal_.prune(operations_kept);
+  const bool rebooted = boot_of_store() != boot_id_;
+  // What a start had made for its process went with the host.
+  if (rebooted)
+    store_.database().execute(
+        "UPDATE operation SET step = -1 WHERE state = 'running' AND undoing = 0 AND type = 'vm'"
+        " AND kind IN ('start', 'restart')");
   store_.commit();
   using enum VmState;
   const std::vector<VmRow> active = vms_.in_states({starting, running, paused, stopping, deleting});
@@ -447,12 +458,7 @@ Task<> Manager::recover() {
     if (!runs_.contains(vm_ref(vm.id))) co_await recover_vm(vm);
   sweep();
 
-  std::string last_boot;
-  {
-    Query row = store_.database().query("SELECT value FROM meta WHERE key = 'boot_id'");
-    if (row.next()) last_boot = row.text(0);
-  }
-  if (last_boot != boot_id_) {
+  if (rebooted) {
     std::vector<std::pair<unsigned, VmRow>> due;
     for (const VmRow& vm : vms_.in_states({stopped})) {
       const VmSpec spec = vm.spec();

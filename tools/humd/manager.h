@@ -126,6 +126,7 @@ class Manager {
   Task<> follow_schedule();
   void begin_what_is_due(double now);
   void bound_logs();
+  std::string boot_of_store();
   Task<> recover_vm(VmRow vm);
   void sweep();
   // Stores it and sets it going.

@@ -162,6 +162,10 @@ Task<> disks(Manager& manager, const Say& say) {
     co_await request(manager, say, "DELETE", std::string("/v1/volumes/") + name, "");
 }
 
+bool has(const std::vector<std::string>& lines, const std::string& line) {
+  return std::find(lines.begin(), lines.end(), line) != lines.end();
+}
+
 bool is_long() {
   return std::getenv("HUM_LONG") != nullptr;
 }
@@ -193,7 +197,10 @@ unsigned cut_everywhere(const Scenario& scenario) {
       for (const auto& [name, content] : files) write_whole_file(place.folders().state / name, content);
       INFO(scenario.name << ", the power went after change " << cut << " of " << recording->changes.size()
                          << ", loss " << static_cast<int>(loss));
-      check(before, recover(place, 0));
+      const std::vector<std::string> after = recover(place, 0);
+      check(before, after);
+      CHECK((!has(before, "begun start keeper") || has(before, "begun delete keeper") ||
+             has(after, "vm keeper running")));
       reap_orphans();
       ++cuts;
     }
