@@ -26,6 +26,14 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds patience{20};
+constexpr int most_told = 1000;
+
+// Until a client is told how it has ended.
+Task<> wait_for_end(Manager& manager, const Say& say, std::int64_t id) {
+  const Operation operation = co_await manager.wait_for(id, steady_clock::now() + patience);
+  if (operation.state != Operation::State::running)
+    say("ended " + std::to_string(id) + " " + std::string(to_string(operation.state)));
+}
 
 }  // namespace
 
@@ -40,7 +48,7 @@ Task<> act(Manager& manager, const Say& say, std::string name, std::string kind,
     co_return;
   }
   say("begun " + kind + " " + name);
-  co_await manager.wait_for(operation.id, steady_clock::now() + patience);
+  co_await wait_for_end(manager, say, operation.id);
 }
 
 Task<> create(Manager& manager, const Say& say, VmSpec spec) {
@@ -48,7 +56,7 @@ Task<> create(Manager& manager, const Say& say, VmSpec spec) {
   Caller caller;
   const Operation operation = co_await manager.create(std::move(spec), std::move(caller), false);
   say("created " + name);
-  co_await manager.wait_for(operation.id, steady_clock::now() + patience);
+  co_await wait_for_end(manager, say, operation.id);
 }
 
 Task<> settle(Manager& manager) {
@@ -92,6 +100,7 @@ Task<> request(Manager& manager, const Say& say, std::string method, std::string
     say("wrong: " + outcome->answer->body);
     co_return;
   }
+  say("ended " + std::to_string(told["id"].get<std::int64_t>()) + " done");
   if (removed.empty())
     say("made " + told["type"].get<std::string>() + " " + told["object"].get<std::string>());
 }
@@ -161,7 +170,8 @@ std::string trouble(Manager& manager, const DaemonPlace& place) {
   return untidy_disks(manager, place);
 }
 
-// What the next daemon finds, brings to an end, and then removes.
+}  // namespace
+
 std::vector<std::string> recover(const DaemonPlace& place, unsigned kill_at) {
   return in_child([&](const Say& say) {
     boost::asio::io_context context{1};
@@ -182,6 +192,8 @@ std::vector<std::string> recover(const DaemonPlace& place, unsigned kill_at) {
       for (const ImageRow& image : manager.images().list({})) say("image " + image.name);
       for (const VolumeRow& volume : manager.volumes().list({})) say("volume " + volume.name);
       for (const NetworkRow& network : manager.networks().list({})) say("network " + network.spec.name);
+      for (const Operation& each : manager.journal().list(0, most_told, {}))
+        say("operation " + std::to_string(each.id) + " " + std::string(to_string(each.state)));
       for (const VmRow& vm : manager.vms().list({}))
         co_await act(manager, say, vm.name, "delete", R"({"force": true})");
       for (const VolumeRow& volume : manager.volumes().list({}))
@@ -200,6 +212,8 @@ std::vector<std::string> recover(const DaemonPlace& place, unsigned kill_at) {
   });
 }
 
+namespace {
+
 bool has(const std::vector<std::string>& lines, const std::string& line) {
   return std::find(lines.begin(), lines.end(), line) != lines.end();
 }
@@ -217,11 +231,16 @@ std::string broken_promise(const std::vector<std::string>& before, const std::ve
     if (line.starts_with("made ") && !has(after, line.substr(5)) &&
         !has(before, "removing " + line.substr(5)))
       return line + ", and it is not there";
-    if (!line.starts_with("created ")) continue;
+    if (line.starts_with("ended ") && !has(after, "operation " + line.substr(6)))
+      return "the operation " + line + ", and that is not known";
+    const bool created = line.starts_with("created ");
+    if (!created && !line.starts_with("deleted ")) continue;
     const std::string name = line.substr(8);
     const bool is_there = std::any_of(after.begin(), after.end(), [&](const std::string& each) {
       return each.starts_with("vm " + name + " ");
     });
+    if (!created && is_there) return name + " was deleted and is there";
+    if (!created) continue;
     const bool may_be_gone = has(before, "begun delete " + name) ||
                              std::any_of(before.begin(), before.end(), [](const std::string& each) {
                                return each.starts_with("at delete/");
@@ -231,6 +250,8 @@ std::string broken_promise(const std::vector<std::string>& before, const std::ve
   return {};
 }
 
+}  // namespace
+
 void check(const std::vector<std::string>& before, const std::vector<std::string>& after) {
   INFO("the daemon that was killed:\n" << text_of(before) << "and the next:\n" << text_of(after));
   CHECK(has(after, "end"));
@@ -239,6 +260,8 @@ void check(const std::vector<std::string>& before, const std::vector<std::string
   }));
   CHECK(broken_promise(before, after) == "");
 }
+
+namespace {
 
 unsigned moments_in(const std::vector<std::string>& lines) {
   return static_cast<unsigned>(std::count_if(

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "tools/humd/daemon_testing.h"
 
@@ -29,6 +30,11 @@ struct Scenario {
 // tests at more moments. Whatever was under way is finished or undone then, what was promised is there, and
 // nothing is left over when all is removed. How often it was killed.
 unsigned kill_everywhere(const Scenario& scenario);
+
+// What the next daemon of a place finds, brings to an end, and then removes; 0: it is not killed meanwhile.
+std::vector<std::string> recover(const DaemonPlace& place, unsigned kill_at);
+// That it did so, and that what the daemons before it had told their clients holds.
+void check(const std::vector<std::string>& before, const std::vector<std::string>& after);
 
 #ifdef HUM_SANITIZED
 inline constexpr unsigned crash_stride = 5;  // such a build takes several times as long

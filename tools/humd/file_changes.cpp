@@ -32,7 +32,9 @@ std::string quoted(const fs::path& path) {
 
 void make_folders(const FileTask& task, const fs::path& path) {
   struct stat status{};
-  if (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) return;
+  // Whoever has made it may have been killed before it was synced.
+  if (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))
+    return sync_folder(task, path.parent_path());
   if (path.has_relative_path()) make_folders(task, path.parent_path());
   task.changes("make folder");
   // Another operation may have made it meanwhile.
@@ -71,8 +73,9 @@ void sync_folder(const FileTask& task, const fs::path& path) {
 bool publish(const FileTask& task, const fs::path& from, const fs::path& to) {
   task.changes("rename");
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0) {
-    if (errno == EEXIST || errno == ENOTEMPTY) return false;
-    throw HostError(errno, "make " + quoted(to));
+    if (errno != EEXIST && errno != ENOTEMPTY) throw HostError(errno, "make " + quoted(to));
+    sync_folder(task, to.parent_path());
+    return false;
   }
   sync_folder(task, to.parent_path());
   if (from.parent_path() != to.parent_path()) sync_folder(task, from.parent_path());

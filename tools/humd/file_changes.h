@@ -13,7 +13,7 @@
 // the task before it is made. All throw HostError.
 namespace hum {
 
-// A folder and what is above it, for this user alone; nothing happens where it is there already.
+// A folder and what is above it, for this user alone, synced; one that is there already stays as it is.
 void make_folders(const FileTask& task, const std::filesystem::path& path);
 // A new, empty file, to be read and written.
 Fd make_file(const FileTask& task, const std::filesystem::path& path);
@@ -25,7 +25,7 @@ void sync_file(const FileTask& task, const Fd& file, const std::filesystem::path
 void sync_folder(const FileTask& task, const std::filesystem::path& path);
 
 // Gives a file or a folder its final name in another folder, and syncs both. False: there is something of
-// that name, and nothing was done.
+// that name, which is synced now.
 bool publish(const FileTask& task, const std::filesystem::path& from, const std::filesystem::path& to);
 
 // With all that is in it; nothing happens where there is none.

@@ -284,6 +284,8 @@ void ImageFiles::publish(std::int64_t operation, const std::string& digest, cons
     hum::publish(task, staged, place(digest));  // the same image may be there already
   } else if (!has(digest)) {
     throw ConfigError("image", digest, "was not staged", "import it again");
+  } else {
+    sync_folder(task, folder_);  // who published it may have been killed before
   }
   discard(operation, task);
 }

@@ -230,8 +230,8 @@ Task<> Manager::run_to_end(std::shared_ptr<Run> run) {
   tell("operation.ended", data);
   const auto vm = operation.type == ObjectType::vm ? vms_.find(operation.object) : std::nullopt;
   if (!vm) co_return;
-  // What came while the operation was under way.
-  if (live_.find(vm->id) != nullptr && live_.has_ended(vm->id)) on_end(vm->id);
+  // What came while the operation was under way, or before it went on.
+  if (has_unnoticed_end(*vm)) on_end(vm->id);
   const bool created = operation.kind == "create" && operation.state == Operation::State::done;
   if (created && json::parse(operation.arguments).value("start", false) && !runs_.contains(vm_ref(vm->id))) {
     try {
@@ -239,6 +239,11 @@ Task<> Manager::run_to_end(std::shared_ptr<Run> run) {
     } catch (const StoreError&) {  // as if it had not been asked for; the VM is there
     }
   }
+}
+
+// A process that was not found again has ended, too.
+bool Manager::has_unnoticed_end(const VmRow& vm) {
+  return live_.has_ended(vm.id) && (vm.process || live_.find(vm.id) != nullptr);
 }
 
 void Manager::on_end(std::int64_t id) {
@@ -265,7 +270,10 @@ Task<Operation> Manager::wait_for(std::int64_t id, TimePoint deadline) {
   for (;;) {
     auto operation = journal_.find(id);
     if (!operation) throw ApiError(404, "operation-not-found", "there is no operation " + std::to_string(id));
-    if (operation->state != Operation::State::running) co_return std::move(*operation);
+    if (operation->state != Operation::State::running) {
+      co_await store_.synced();
+      co_return std::move(*operation);
+    }
     if (steady_clock::now() >= deadline) co_return std::move(*operation);
     co_await changed_.wait_until(deadline);
   }
@@ -358,9 +366,7 @@ Task<bool> Manager::adopt(std::int64_t id) {
 // What lives is in live_ already.
 Task<> Manager::recover_vm(VmRow vm) {
   if (live_.find(vm.id) != nullptr) co_return;  // as it was left
-  const bool rebooted = vm.process && vm.process->boot_id != boot_id_;
-  const std::string arguments = rebooted ? R"({"lost": "the host was restarted"})" : "{}";
-  begin_by_itself("end", vm, arguments);
+  begin_by_itself("end", vm, "{}");
   co_return;
 }
 
@@ -413,10 +419,21 @@ Task<> Manager::recover_networks() {
   }
 }
 
+std::string Manager::boot_of_store() {
+  Query row = store_.database().query("SELECT value FROM meta WHERE key = 'boot_id'");
+  return row.next() ? row.text(0) : std::string();
+}
+
 Task<> Manager::recover() {
   for (const auto& folder : {folders().vms(), folders().live_vms()}) make_private_folder(folder);
   const Transaction transaction(store_);
   journal_.prune(operations_kept);
+  const bool rebooted = boot_of_store() != boot_id_;
+  // What a start had made for its process went with the host.
+  if (rebooted)
+    store_.database().execute(
+        "UPDATE operation SET step = -1 WHERE state = 'running' AND undoing = 0 AND type = 'vm'"
+        " AND kind IN ('start', 'restart')");
   store_.commit();
   using enum VmState;
   const std::vector<VmRow> active = vms_.in_states({starting, running, paused, stopping, deleting});
@@ -441,12 +458,7 @@ Task<> Manager::recover() {
     if (!runs_.contains(vm_ref(vm.id))) co_await recover_vm(vm);
   sweep();
 
-  std::string last_boot;
-  {
-    Query row = store_.database().query("SELECT value FROM meta WHERE key = 'boot_id'");
-    if (row.next()) last_boot = row.text(0);
-  }
-  if (last_boot != boot_id_) {
+  if (rebooted) {
     std::vector<std::pair<unsigned, VmRow>> due;
     for (const VmRow& vm : vms_.in_states({stopped})) {
       const VmSpec spec = vm.spec();
@@ -465,8 +477,8 @@ Task<> Manager::recover() {
   boost::asio::co_spawn(context_, follow_schedule(), boost::asio::detached);
   boost::asio::co_spawn(context_, recover_networks(), boost::asio::detached);
   // Those that ended while they were adopted.
-  for (const VmRow& vm : active)
-    if (live_.find(vm.id) != nullptr && live_.has_ended(vm.id)) on_end(vm.id);
+  for (const VmRow& each : active)
+    if (const auto vm = vms_.find(each.id); vm && has_unnoticed_end(*vm)) on_end(vm->id);
 }
 
 }  // namespace hum

@@ -121,10 +121,12 @@ class Manager {
  private:
   void launch(const Operation& operation);
   Task<> run_to_end(std::shared_ptr<Run> run);
+  bool has_unnoticed_end(const VmRow& vm);
   void on_end(std::int64_t id);
   Task<> follow_schedule();
   void begin_what_is_due(double now);
   void bound_logs();
+  std::string boot_of_store();
   Task<> recover_vm(VmRow vm);
   void sweep();
   // Stores it and sets it going.

@@ -328,9 +328,9 @@ Task<> record_end(Manager& manager, Run& run) {
   if (!row.process) co_return;  // it is recorded
   const VmmEnd end = end_in_record(manager.folders().vm_record(id)).value_or(VmmEnd{});
   json ended = {{"at", wall_clock()}, {"asked", run.operation.kind != "end"}};
-  if (const std::string lost = arguments_of(run).value("lost", ""); !lost.empty()) {
+  if (row.process->boot_id != manager.boot_id()) {
     ended["cause"] = "lost";
-    ended["detail"] = lost;
+    ended["detail"] = "the host was restarted";
   } else if (end.cause == "running" || end.cause.empty()) {
     ended["cause"] = run.operation.kind == "end" ? "lost" : "killed";
     if (run.operation.kind == "end") ended["detail"] = "its process was killed without a word";

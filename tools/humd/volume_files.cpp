@@ -137,6 +137,8 @@ Volume VolumeFiles::make(std::int64_t id, const Volume& wanted, const FileTask& 
     sync_folder(task, temporary);
     publish(task, temporary, place(id));
     cleaning.done();
+  } else {
+    sync_folder(task, folder_);  // who made it may have been killed before
   }
   Volume made = look(id);
   expect_wanted(id, made, wanted);

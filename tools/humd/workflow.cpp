@@ -34,6 +34,8 @@ class Carrier {
       : manager_(manager), journal_(journal), store_(store), workflow_(workflow), run_(run) {}
 
   Task<> carry_out() {
+    // What a power cut leaves of the steps' work is known by the operation alone.
+    co_await until_stored(store_, run_, [&]() -> Task<> { co_await store_.synced(); });
     const int count = static_cast<int>(workflow_.steps.size());
     Operation& operation = run_.operation;
     if (!operation.undoing) {
