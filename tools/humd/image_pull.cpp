@@ -246,7 +246,7 @@ class Pull {
     constexpr std::string_view file_scheme = "file://";
     if (request_.url.starts_with('/')) return copy(request_.url);
     if (request_.url.starts_with(file_scheme)) return copy(request_.url.substr(file_scheme.size()));
-    const HttpUrl url = HttpUrl::parse("url", request_.url);
+    const HttpUrl url = HttpUrl::parse(request_.key, request_.url);
     for (unsigned tries = 1;; ++tries) {
       trouble_.reset();
       get_from(url);
@@ -262,19 +262,19 @@ class Pull {
 
   void copy(const std::string& path) {
     if (!path.starts_with('/'))
-      throw ConfigError("url", request_.url, "names no file of this host", "give file:///PATH");
+      throw ConfigError(request_.key, request_.url, "names no file of this host", "give file:///PATH");
     Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     struct stat status{};
     if (!file || ::fstat(file.get(), &status) != 0) {
       if (errno == ENOENT || errno == ENOTDIR || errno == EACCES)
-        throw ConfigError("url", request_.url, "cannot be read", "check the path and who may read it");
+        throw ConfigError(request_.key, request_.url, "cannot be read", "check the path and who may read it");
       throw HostError(errno, "open '" + path + "'");
     }
     if (!S_ISREG(status.st_mode))
-      throw ConfigError("url", request_.url, "is no regular file", "give the path of a file");
+      throw ConfigError(request_.key, request_.url, "is no regular file", "give the path of a file");
     expect_size(static_cast<std::uint64_t>(status.st_size));
     progress_.remove();
-    copy_content(task_, {file.get(), "url", path, static_cast<std::uint64_t>(status.st_size)},
+    copy_content(task_, {file.get(), request_.key, path, static_cast<std::uint64_t>(status.st_size)},
                  progress_.path(), nullptr);
     progress_.finish();
   }
@@ -284,15 +284,17 @@ class Pull {
     const Fd file = open_file(progress_.path(), O_RDONLY | O_NOFOLLOW);
     Sha256 sum;
     const auto size = static_cast<std::uint64_t>(::lseek(file.get(), 0, SEEK_END));
-    add_content(task_, {file.get(), "url", request_.url, size}, sum);
+    FileTask quiet = task_;  // what has come was told
+    quiet.progress = {};
+    add_content(quiet, {file.get(), request_.key, request_.url, size}, sum);
     if (const std::string digest = sum.finish(); digest != request_.digest)
-      throw ConfigError("digest", request_.digest, "'" + request_.url + "' has " + digest,
+      throw ConfigError(request_.digest_key, request_.digest, "'" + request_.url + "' has " + digest,
                         "check where the file and the digest come from");
   }
 
   void expect_size(std::uint64_t size) const {
     if (size > request_.most)
-      throw ConfigError("url", request_.url,
+      throw ConfigError(request_.key, request_.url,
                         "has " + format_size(size) + ", more than the limit of " + format_size(request_.most),
                         "raise the limit, if that is what you want");
   }
@@ -324,9 +326,9 @@ class Pull {
       done.get();
       if (!location_) return;
       if (redirects == most_redirects)
-        throw ConfigError("url", request_.url, "leads on more than 5 times",
+        throw ConfigError(request_.key, request_.url, "leads on more than 5 times",
                           "give the URL of the file itself");
-      url = url.follow("url", *location_);
+      url = url.follow(request_.key, *location_);
     }
   }
 
@@ -407,12 +409,12 @@ class Pull {
     }
     if (status != 200 && status != 206)
       throw ConfigError(
-          "url", request_.url,
+          request_.key, request_.url,
           "the server answers " + std::to_string(status) + " " + printable(std::string(answer.reason())),
           "check the URL");
     if (const std::string coding(answer[http::field::content_encoding]);
         !coding.empty() && !beast::iequals(coding, "identity"))
-      throw ConfigError("url", request_.url, "the server sends it as '" + printable(coding) + "' only",
+      throw ConfigError(request_.key, request_.url, "the server sends it as '" + printable(coding) + "' only",
                         "get it with another program (curl -fLo FILE URL) and import FILE");
     // Not every server looks at If-Range.
     const std::string validator = validator_of(answer);
@@ -443,7 +445,8 @@ class Pull {
 
 std::string pull_file(const fs::path& folder, const PullRequest& request, const FileTask& task) {
   if (!request.digest.empty() && !is_sha256(request.digest))
-    throw ConfigError("digest", request.digest, "not accepted", "give sha256: and 64 hexadecimal digits");
+    throw ConfigError(request.digest_key, request.digest, "not accepted",
+                      "give sha256: and 64 hexadecimal digits");
   make_folders(task, folder);
   return Pull(folder, request, task).run();
 }

@@ -11,8 +11,10 @@
 namespace hum {
 
 struct PullRequest {
-  std::string url;                          // http://..., file:///..., or a file's path that begins with '/'
-  std::string digest = {};                  // "sha256:..." that the file must have; empty: any
+  std::string url;          // http://..., file:///..., or a file's path that begins with '/'
+  std::string digest = {};  // "sha256:..." that the file must have; empty: any
+  std::string key = "url";  // for errors
+  std::string digest_key = "digest";
   std::uint64_t most = UINT64_MAX;          // bytes
   unsigned retries = 3;                     // after the first try
   std::chrono::milliseconds stall{30'000};  // without a byte, after which a try has failed
