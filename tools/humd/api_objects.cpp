@@ -9,6 +9,7 @@
 #include "tools/humd/api_call.h"
 #include "tools/humd/api_error.h"
 #include "tools/humd/api_text.h"
+#include "tools/humd/image_source.h"
 #include "tools/humd/vm_resources.h"
 #include "vmm/base/errors.h"
 
@@ -23,8 +24,11 @@ constexpr std::uint64_t mib = 1024UL * 1024;
 constexpr Field image_fields[] = {
     {.name = "name", .required = true},
     {.name = "kernel"},
+    {.name = "kernel_digest"},
     {.name = "initrd"},
+    {.name = "initrd_digest"},
     {.name = "disk"},
+    {.name = "disk_digest"},
     {.name = "format", .type = choice, .choices = "raw|qcow2"},
     {.name = "cmdline"},
 };
@@ -56,15 +60,9 @@ json checked_with_name(const char* what, std::span<const Field> table, const Api
 }
 
 void check_source(const json& given) {
-  bool any = false;
-  for (const char* const part : {"kernel", "initrd", "disk"}) {
-    if (!given.contains(part)) continue;
-    any = true;
-    if (const auto path = given[part].get<std::string>(); !path.starts_with('/'))
-      throw ConfigError(part, path, "no absolute path",
-                        "give a path from the root, for the daemon has a folder of its own");
-  }
-  if (!any) throw ConfigError("image", "", "nothing to make it of", "give a kernel, a disk, or both");
+  check_image_source(given);
+  if (!given.contains("kernel") && !given.contains("initrd") && !given.contains("disk"))
+    throw ConfigError("image", "", "nothing to make it of", "give a kernel, a disk, or both");
   if (given.contains("format") && !given.contains("disk"))
     throw ConfigError("format", given["format"].get<std::string>(), "there is no disk", "drop it");
 }

@@ -59,13 +59,18 @@ Task<> create(Manager& manager, const Say& say, VmSpec spec) {
   co_await wait_for_end(manager, say, operation.id);
 }
 
+bool is_busy(Manager& manager) {
+  if (!manager.journal().open().empty() || !manager.vms().due_restarts(wall_clock() + 0.5).empty())
+    return true;
+  const std::vector<VmRow> vms = manager.vms().list({});
+  return std::any_of(vms.begin(), vms.end(),
+                     [&](const VmRow& vm) { return vm.process && manager.live().has_ended(vm.id); });
+}
+
 Task<> settle(Manager& manager) {
   const auto deadline = steady_clock::now() + std::chrono::seconds(30);
   for (;;) {
-    bool busy = !manager.journal().open().empty() || !manager.vms().due_restarts(wall_clock() + 0.5).empty();
-    for (const VmRow& vm : manager.vms().list({}))
-      busy = busy || (vm.process && manager.live().has_ended(vm.id));
-    if (!busy) co_return;
+    if (!is_busy(manager)) co_return;
     if (steady_clock::now() > deadline) throw std::runtime_error("it does not settle");
     co_await manager.wait_for_change(std::min(deadline, steady_clock::now() + std::chrono::milliseconds(20)));
   }

@@ -18,7 +18,9 @@ Task<> act(Manager& manager, const Say& say, std::string name, std::string kind,
 Task<> create(Manager& manager, const Say& say, VmSpec spec);
 // A request of the API that begins an operation, which is to be done.
 Task<> request(Manager& manager, const Say& say, std::string method, std::string path, std::string body);
-// Until nothing is under way and nothing is about to begin.
+// Whether something is under way, or about to begin by itself.
+bool is_busy(Manager& manager);
+// Until it is not.
 Task<> settle(Manager& manager);
 
 struct Scenario {

@@ -97,16 +97,6 @@ VmSpec fake_vm(const std::string& name, const std::string& words, const std::str
   return VmSpec(spec);
 }
 
-void pretend_other_boot(Manager& manager) {
-  for (const char* const trigger :
-       {"CREATE TEMP TRIGGER boot_of_vm AFTER UPDATE OF boot_id ON vm WHEN NEW.boot_id IS NOT NULL BEGIN"
-        " UPDATE vm SET boot_id = 'another' WHERE id = NEW.id; END",
-        "CREATE TEMP TRIGGER boot_of_daemon AFTER INSERT ON meta WHEN NEW.key = 'boot_id' BEGIN"
-        " UPDATE meta SET value = 'another' WHERE key = NEW.key; END"})
-    manager.store().database().execute(trigger);
-  manager.store().commit();
-}
-
 void bound_log(Manager& manager) {
   manager.store().database().query("PRAGMA wal_autocheckpoint = 12").next();
 }

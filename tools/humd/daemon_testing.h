@@ -43,9 +43,6 @@ void run_coroutine(boost::asio::io_context& context, Task<> work);
 // The spec of a VM with that name, whose process behaves as the words say ("fake=ignore-stop").
 VmSpec fake_vm(const std::string& name, const std::string& words = {}, const std::string& more_json = "{}");
 
-// From now on its store has another boot of the host where it would have this one: to the next daemon the
-// host was restarted meanwhile.
-void pretend_other_boot(Manager& manager);
 // Its store's log is short, so that it is copied into the database again and again.
 void bound_log(Manager& manager);
 

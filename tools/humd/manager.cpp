@@ -56,7 +56,6 @@ class Transaction {
 Manager::Manager(boost::asio::io_context& context, ManagerSettings settings, Journal::Observer observer)
     : context_(context),
       settings_(std::move(settings)),
-      boot_id_(current_boot_id()),
       store_(context, settings_.folders.store(), settings_.vfs),
       journal_(store_, std::move(observer)),
       vms_(store_),
@@ -340,7 +339,7 @@ Task<bool> Manager::adopt(std::int64_t id) {
   const std::string record = folders().vm_record(id);
   const auto adopt_this = [&](std::optional<ProcessIdentity> identity) {
     if (!identity) return false;
-    if (identity->boot_id.empty()) identity->boot_id = boot_id_;
+    if (identity->boot_id.empty()) identity->boot_id = boot_id();
     auto process = VmmProcess::adopt(*identity, settings_.vmm_program);
     if (!process) return false;
     live_.add(id, std::move(*process));
@@ -428,7 +427,7 @@ Task<> Manager::recover() {
   for (const auto& folder : {folders().vms(), folders().live_vms()}) make_private_folder(folder);
   const Transaction transaction(store_);
   journal_.prune(operations_kept);
-  const bool rebooted = boot_of_store() != boot_id_;
+  const bool rebooted = boot_of_store() != boot_id();
   // What a start had made for its process went with the host.
   if (rebooted)
     store_.database().execute(
@@ -469,7 +468,7 @@ Task<> Manager::recover() {
       return std::pair(a.first, a.second.id) < std::pair(b.first, b.second.id);
     });
     for (const auto& [order, vm] : due) begin_by_itself("start", vm, R"({"by_policy": true})");
-    store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", {boot_id_});
+    store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", {boot_id()});
     store_.commit();
   }
   co_await store_.synced();

@@ -22,6 +22,7 @@
 #include "tools/humd/network_table.h"
 #include "tools/humd/store.h"
 #include "tools/humd/vm_table.h"
+#include "tools/humd/vmm_process.h"
 #include "tools/humd/volume_files.h"
 #include "tools/humd/workflow.h"
 #include "vmm/base/log.h"
@@ -36,6 +37,7 @@ struct ManagerSettings {
   std::chrono::milliseconds term_patience{5'000};  // from SIGTERM to SIGKILL
   std::string vfs{};                               // of the store; empty: SQLite's usual one
   uid_t administrator = ::geteuid();               // may see and change everything, as root may
+  std::string boot_id = current_boot_id();         // of the host
 };
 
 // Who asks, and the key by which a request that is sent again is known: it begins nothing then.
@@ -109,7 +111,7 @@ class Manager {
   Background& background() { return background_; }
   // Of whoever gives contents their place, or removes them.
   TurnTaking& contents_turn() { return contents_turn_; }
-  const std::string& boot_id() const { return boot_id_; }
+  const std::string& boot_id() const { return settings_.boot_id; }
   void tell(std::string_view type, const nlohmann::json& data);
   // Adopts the process of a VM that this or an earlier daemon has started; false: there is none. Waits for
   // one that has begun and not said so yet. Throws HostError: somebody holds the VM's lock and is no VMM of
@@ -139,7 +141,6 @@ class Manager {
 
   boost::asio::io_context& context_;
   ManagerSettings settings_;
-  std::string boot_id_;
   Store store_;
   Journal journal_;
   VmTable vms_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "tools/humd/api_error.h"
+#include "tools/humd/image_source.h"
 #include "tools/humd/manager.h"
 #include "tools/humd/vm_resources.h"
 #include "tools/humd/workflows.h"
@@ -41,14 +42,11 @@ Task<> forget_image(Manager& manager, Run& run) {
 
 Task<> stage_image(Manager& manager, Run& run) {
   const json given = arguments_of(run);
-  const ImageSource source{
-      .kernel = given.value("kernel", ""),
-      .initrd = given.value("initrd", ""),
-      .disk = given.value("disk", ""),
-      .format = given.value("format", "raw") == "qcow2" ? ImageFormat::qcow2 : ImageFormat::raw};
   Image image;
-  std::function<void()> work = [&files = manager.image_files(), &image, source, id = run.operation.id,
-                                task = run.file_task()] { image = files.stage(id, source, task); };
+  std::function<void()> work = [&files = manager.image_files(), &image, given, id = run.operation.id,
+                                task = run.file_task()] {
+    image = files.stage(id, pull_image_source(files.operation_folder(id), given, {}, task), task);
+  };
   co_await manager.background().run(std::move(work));
   manager.images().set_content(run.operation.object, image);
 }

@@ -109,8 +109,8 @@ std::unique_ptr<Recording> record(const Scenario& scenario) {
     boost::asio::io_context context{1};
     ManagerSettings settings = recording->place.settings();
     settings.vfs = disk.name();
+    settings.boot_id = "another";
     Manager manager(context, settings);
-    pretend_other_boot(manager);
     bound_log(manager);
     const auto all = [&]() -> Task<> {
       co_await manager.recover();

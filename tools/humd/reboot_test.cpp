@@ -38,10 +38,11 @@ Journal::Observer freezer(const Frozen& frozen) {
 
 using Life = std::function<Task<>(Manager& manager)>;
 
-void run_daemon_at(const DaemonPlace& place, bool other_boot, const Frozen& frozen, const Life& life) {
+void run_daemon_at(const DaemonPlace& place, bool before, const Frozen& frozen, const Life& life) {
   boost::asio::io_context context{1};
-  Manager manager(context, place.settings(), freezer(frozen));
-  if (other_boot) pretend_other_boot(manager);
+  ManagerSettings settings = place.settings();
+  if (before) settings.boot_id = "another";
+  Manager manager(context, settings, freezer(frozen));
   const auto all = [&]() -> Task<> {
     co_await manager.recover();
     co_await life(manager);
@@ -204,11 +205,13 @@ TEST_CASE("when the host has been restarted, what is to start with it does so in
 
 TEST_CASE("when the host has been restarted, what was under way comes to an end") {
   const DaemonPlace place;
-  const Frozen frozen = {{"new", "create/folder"},      {"started", "start/files"},   {"spawned", "start/confirm"},
-                         {"asked", "stop/ask"},         {"stopped", "stop/record"},   {"killed", "kill/kill"},
-                         {"gone", "delete/kill"},       {"nearly-gone", "delete/forget"},
-                         {"pausing", "pause/pause"},    {"resuming", "resume/resume"}, {"kept", "pause/pause"},
-                         {"again", "restart/ask"},      {"nearly-again", "restart/spawn"}};
+  const Frozen frozen = {{"new", "create/folder"},         {"started", "start/files"},
+                         {"spawned", "start/confirm"},     {"asked", "stop/ask"},
+                         {"stopped", "stop/record"},       {"killed", "kill/kill"},
+                         {"gone", "delete/kill"},          {"nearly-gone", "delete/forget"},
+                         {"pausing", "pause/pause"},       {"resuming", "resume/resume"},
+                         {"kept", "pause/pause"},          {"again", "restart/ask"},
+                         {"nearly-again", "restart/spawn"}};
   std::int64_t last = 0;
   run_daemon_at(place, true, frozen, [&](Manager& manager) -> Task<> {
     const Say say = [](const std::string&) {};
@@ -265,7 +268,8 @@ TEST_CASE("when the host has been restarted, what was under way comes to an end"
     CHECK(operations(manager, "delete", last) == std::vector<std::string>{"gone done", "nearly-gone done"});
     CHECK(operations(manager, "pause", last) == std::vector<std::string>{"pausing failed", "kept failed"});
     CHECK(operations(manager, "resume", last) == std::vector<std::string>{"resuming failed"});
-    CHECK(operations(manager, "restart", last) == std::vector<std::string>{"again done", "nearly-again done"});
+    CHECK(operations(manager, "restart", last) ==
+          std::vector<std::string>{"again done", "nearly-again done"});
     CHECK(untidy(manager, place) == "");
   });
 }

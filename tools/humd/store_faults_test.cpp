@@ -190,10 +190,12 @@ class FaultyLife {
 
   // What it does by itself has to wait for room, too.
   Task<> settled() {
-    const auto soon = steady_clock::now() + std::chrono::milliseconds(50);
-    while (!manager_->journal().open().empty() && steady_clock::now() < soon)
-      co_await manager_->wait_for_change(soon);
-    if (disk_.has_refused()) make_room();
+    while (is_busy(*manager_) && !disk_.has_refused())
+      co_await manager_->wait_for_change(steady_clock::now() + std::chrono::milliseconds(20));
+    if (disk_.has_refused()) {
+      co_await manager_->wait_for_change(steady_clock::now() + std::chrono::milliseconds(50));
+      make_room();
+    }
     co_await settle(*manager_);
   }
 
@@ -236,8 +238,9 @@ void make_store(const fs::path& to) {
   const DaemonPlace place;
   {
     boost::asio::io_context context{1};
-    Manager manager(context, place.settings());
-    pretend_other_boot(manager);
+    ManagerSettings settings = place.settings();
+    settings.boot_id = "another";
+    Manager manager(context, settings);
     const Say say = [](const std::string&) {};
     const auto all = [&]() -> Task<> {
       co_await manager.recover();

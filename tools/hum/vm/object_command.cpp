@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -106,6 +107,7 @@ struct ObjectCommand::Options {
   std::string kernel;
   std::string initrd;
   std::string disk;
+  std::map<std::string, std::string> digests;  // by the part's name
   std::string format;
   std::string cmdline;
   // Of volumes.
@@ -158,19 +160,31 @@ void ObjectCommand::add_image_commands(CLI::App& app, int& exit_code) {
       *app.add_subcommand("import", "Copy a kernel, an initial RAM disk and a disk into an image");
   Options& options = *options_;
   sub.add_option("NAME", options.names, "of the image")->required()->expected(1);
-  sub.add_option("-k,--kernel", options.kernel, "guest kernel");
+  sub.add_option("-k,--kernel", options.kernel, "guest kernel; a file or an http:// URL, as the next two");
   sub.add_option("-i,--initrd", options.initrd, "initial RAM disk");
   sub.add_option("--disk", options.disk, "disk, which each VM has a copy of that costs what it changes");
+  for (const char* const part : {"kernel", "initrd", "disk"})
+    sub.add_option(std::string("--") + part + "-digest", options.digests[part],
+                   std::string("what the ") + part + " must be, sha256:... or its 64 digits");
   sub.add_option("--format", options.format, "the disk's: raw or qcow2; it is never guessed")
       ->check(CLI::IsMember({"raw", "qcow2"}));
   sub.add_option("--cmdline", options.cmdline, "the kernel's command line for VMs that give none");
-  sub.footer("Example: hum image import tiny --kernel vmlinux --disk root.img --format raw");
+  sub.footer(
+      "Examples:\n"
+      "  hum image import tiny --kernel vmlinux --disk root.img --format raw\n"
+      "  hum image import cloud --disk http://images.example/root.qcow2 --format qcow2 \\\n"
+      "    --disk-digest 5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03 --kernel vmlinuz");
   sub.callback([this, &exit_code] {
     json body = {{"name", options_->names.front()}};
     for (const auto& [key, value] :
          {std::pair("kernel", &options_->kernel), std::pair("initrd", &options_->initrd),
-          std::pair("disk", &options_->disk)})
+          std::pair("disk", &options_->disk)}) {
       if (!value->empty()) body[key] = place_of(*value);
+      const std::string& digest = options_->digests[key];
+      if (digest.empty()) continue;
+      body[std::string(key) + "_digest"] =
+          digest.find(':') == std::string::npos ? "sha256:" + digest : digest;
+    }
     if (!options_->disk.empty() && options_->format.empty())
       throw ConfigError("format", "", "missing", "say what the disk is: --format raw or --format qcow2");
     if (!options_->format.empty()) body["format"] = options_->format;
