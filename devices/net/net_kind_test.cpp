@@ -221,7 +221,8 @@ TEST_CASE("an address for metadata is one that guests can reach, and of a progra
 }
 
 TEST_CASE("what is no option of an interface is refused with those that there are") {
-  CHECK(contains(refusal_of("user,speed=10"), "known are mode, tap, tap-fd, bridge, macvtap, socket, socket-fd, mac"));
+  CHECK(contains(refusal_of("user,speed=10"),
+                 "known are mode, tap, tap-fd, bridge, macvtap, socket, socket-fd, mac"));
   Loop loop;
   CHECK(contains(config_error_of([&] { loop.change("mac=52:54:00:00:00:01"); }),
                  "link, rx-bandwidth, rx-ops, tx-bandwidth, tx-ops"));

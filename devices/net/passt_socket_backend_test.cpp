@@ -220,10 +220,8 @@ TEST_CASE("the MTU of a passt is the one given, or its largest") {
   const TemporaryFolder folder;
   const PasstSocket passt(folder / "passt");
   const Log log;
-  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .mtu = {}}, log).mtu() ==
-        65520);
-  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .mtu = 1400}, log).mtu() ==
-        1400);
+  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .mtu = {}}, log).mtu() == 65520);
+  CHECK(PasstSocketBackend({.what = "net", .path = folder / "passt", .mtu = 1400}, log).mtu() == 1400);
 }
 
 }  // namespace hum
