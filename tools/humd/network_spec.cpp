@@ -18,7 +18,6 @@ namespace {
 
 constexpr int widest_prefix = 16;
 constexpr int narrowest_prefix = 29;
-constexpr std::size_t longest_name = 63;
 constexpr std::size_t longest_domain = 190;  // with a VM's name before it: 255 (RFC 1035, 2.3.4)
 
 constexpr Subnet private_ranges[] = {
