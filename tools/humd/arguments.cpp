@@ -39,6 +39,12 @@ std::optional<DaemonArguments> parse_daemon_arguments(const std::vector<std::str
   app.add_option("--socket", result.socket, "Unix socket of the API (default: humd.sock in the run folder)");
   app.add_option("--vmm", result.vmm_program,
                  "program that runs a VM (default: hum-vmm beside this program)");
+  app.add_option("--memory-share", result.share.memory_percent,
+                 "percent of the host's memory that VMs together may have (default: 90)")
+      ->check(CLI::Range(1U, 10'000U));
+  app.add_option("--cpu-share", result.share.cpus_per_processor,
+                 "processors of VMs for each of the host's (default: 16)")
+      ->check(CLI::Range(1U, 100'000U));
   app.footer("Examples:\n  humd\n  humd --state /srv/hum --run /run/hum --socket /run/hum/api.sock");
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as the parser wants them
   try {

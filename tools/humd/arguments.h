@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/humd/capacity.h"
 #include "tools/humd/folders.h"
 
 namespace hum {
@@ -14,6 +15,7 @@ struct DaemonArguments {
   Folders folders;
   std::string socket;       // empty: humd.sock in the run folder
   std::string vmm_program;  // absolute
+  HostShare share{};
 };
 
 // None where the command line was answered by itself (--version, --help). Throws ConfigError.

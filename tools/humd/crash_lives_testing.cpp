@@ -166,6 +166,8 @@ std::string trouble(Manager& manager, const DaemonPlace& place) {
     if (running.contains(vm.id) != vm.process.has_value()) return vm.name + " and its process";
   }
   if (const std::string why = place.untidy(vms, running); !why.empty()) return why;
+  for (const std::int64_t id : manager.cgroups().vms())
+    if (!running.contains(id)) return "there are cgroups of a VM that does not run";
   for (const ImageRow& image : manager.images().list({}))
     if (image.state != ObjectState::ready) return "the image " + image.name + " is not ready";
   for (const std::int64_t id : manager.volumes().all())
