@@ -12,6 +12,7 @@
 #include "tools/humd/api_call.h"
 #include "tools/humd/api_error.h"
 #include "tools/humd/api_text.h"
+#include "tools/humd/body_table.h"
 #include "tools/humd/files.h"
 #include "vmm/base/errors.h"
 
@@ -47,6 +48,10 @@ unsigned status_of(const StoreError& error) {
 constexpr Field stop_fields[] = {{.name = "timeout_s", .type = FieldType::integer, .maximum = 86400}};
 
 }  // namespace
+
+std::vector<BodyTable> action_tables() {
+  return {{"Stop", stop_fields}};
+}
 
 std::string dumped(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -102,6 +107,18 @@ const Api::Route Api::routes[] = {
     {"GET", "operations/*", &Api::get_operation},
     {"DELETE", "operations/*", &Api::cancel_operation},
 };
+
+std::vector<std::string> Api::known_requests() {
+  constexpr std::string_view actions = "vms/*/*";
+  std::vector<std::string> all;
+  for (const Route& route : routes) {
+    const std::string request = std::string(route.method) + ' ' + std::string(prefix);
+    if (route.path != actions) all.push_back(request + std::string(route.path));
+    for (const std::string_view action : vm_actions)
+      if (route.path == actions) all.push_back(request + "vms/*/" + std::string(action));
+  }
+  return all;
+}
 
 namespace {
 
@@ -310,9 +327,11 @@ Task<ApiAnswer> Api::patch_vm(Call& call) {
   const VmSpec after = before.with(parse_json(call.request.body));
   const bool lives = row.state != VmState::stopped;
   const json later = lives ? json(before.needs_restart(after)) : json::array();
-  if (fields.flag("dry_run")) co_return ok(dumped({{"spec", after.json()}, {"needs_restart", later}}));
+  ApiAnswer answer = ok(dumped({{"spec", after.json()}, {"needs_restart", later}}));
+  answer.headers = {{"ETag", etag_of(row)}};
+  if (fields.flag("dry_run")) co_return answer;
   const VmRow changed = co_await manager_.update(row, after);
-  ApiAnswer answer = ok("{\"vm\":" + vm_text(changed) + ",\"needs_restart\":" + dumped(later) + "}");
+  answer.body = "{\"vm\":" + vm_text(changed) + ",\"needs_restart\":" + dumped(later) + "}";
   answer.headers = {{"ETag", etag_of(changed)}};
   co_return answer;
 }
@@ -386,7 +405,10 @@ Task<ApiAnswer> Api::get_statistics(Call& call) {
   request.target = "/hum/v1/statistics";
   HttpReply reply = co_await http_call(manager_.folders().vm_socket(row.id), std::move(request),
                                        manager_.settings().call_patience);
-  co_return ApiAnswer{.status = reply.status == 200 ? 200U : 502U, .body = std::move(reply.body)};
+  if (reply.status != 200)
+    throw ApiError(502, "vmm-refused",
+                   "the VM's process answers with status " + std::to_string(reply.status));
+  co_return ok(std::move(reply.body));
 }
 
 // The VM's own process serves it, to this user alone.

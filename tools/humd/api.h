@@ -5,6 +5,8 @@
 
 #include <boost/asio/io_context.hpp>
 #include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
 
 #include "tools/http/event_feed.h"
 #include "tools/http/http_server.h"
@@ -20,6 +22,9 @@ class Api {
  public:
   Api(boost::asio::io_context& context, Manager& manager);
   ~Api();
+
+  // All that it answers, a star in place of each name: "GET /v1/vms/*".
+  static std::vector<std::string> known_requests();
 
   void handle(ApiRequest request, HttpServer::Respond respond);
   // Ends the streams of events.

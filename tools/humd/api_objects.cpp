@@ -9,6 +9,7 @@
 #include "tools/humd/api_call.h"
 #include "tools/humd/api_error.h"
 #include "tools/humd/api_text.h"
+#include "tools/humd/body_table.h"
 #include "tools/humd/image_source.h"
 #include "tools/humd/vm_resources.h"
 #include "vmm/base/errors.h"
@@ -104,6 +105,13 @@ const std::string& name_of(const Row& row) {
 }
 
 }  // namespace
+
+std::vector<BodyTable> object_tables() {
+  return {{"NewImage", image_fields},
+          {"NewVolume", volume_fields},
+          {"VolumeSize", resize_fields},
+          {"NewNetwork", network_fields}};
+}
 
 template <typename Table>
 auto Api::find_object(const Call& call, Table& table, ObjectType type) {

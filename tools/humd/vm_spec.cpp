@@ -8,6 +8,7 @@
 
 #include "devices/net/published_port.h"
 #include "tools/hum-vmm/fields.h"
+#include "tools/humd/body_table.h"
 #include "vmm/base/errors.h"
 
 namespace hum {
@@ -53,6 +54,7 @@ constexpr std::string_view live_fields[] = {"name",           "project",       "
 constexpr Field device_fields[] = {
     {.name = "name", .required = true},
     {.name = "kind", .required = true},
+    {.name = "options", .type = values},  // the VMM's to check
 };
 
 constexpr Field network_fields[] = {
@@ -92,18 +94,6 @@ void check_path(const json& fields, const char* key) {
   if (!path.starts_with('/'))
     throw ConfigError(key, path, "no absolute path",
                       "give a path from the root, for the daemon has a folder of its own");
-}
-
-// The options themselves are the VMM's to check.
-void check_device(const json& device) {
-  json plain = device;
-  if (plain.contains("options")) {
-    if (!plain["options"].is_object())
-      throw ConfigError("devices.options", "", "no object", "give the options as an object");
-    plain.erase("options");
-  }
-  plain = checked_fields("devices", device_fields, plain);
-  check_name("devices.name", plain["name"].get<std::string>());
 }
 
 // A VM's disks and interfaces stand in one list in the end, so all of them are few enough for it.
@@ -171,14 +161,19 @@ void check(json& fields) {
   if (fields["devices"].size() > most_devices)
     throw ConfigError("devices", "", "more than " + std::to_string(most_devices));
   std::set<std::string> names;
-  for (const json& device : fields["devices"]) {
-    check_device(device);
-    if (!names.insert(device["name"].get<std::string>()).second)
-      throw ConfigError("devices.name", device["name"].get<std::string>(), "two devices have this name");
+  for (json& device : fields["devices"]) {
+    device = checked_fields("devices", device_fields, device);
+    const auto name = device["name"].get<std::string>();
+    check_name("devices.name", name);
+    if (!names.insert(name).second) throw ConfigError("devices.name", name, "two devices have this name");
   }
 }
 
 }  // namespace
+
+std::vector<BodyTable> vm_tables() {
+  return {{"VmSpec", spec_fields}, {"VmNetwork", network_fields}, {"VmDevice", device_fields}};
+}
 
 VmSpec::VmSpec(const nlohmann::json& given) : fields_(std::make_unique<nlohmann::json>()) {
   *fields_ = with_defaults(checked_fields("vm", spec_fields, given));
