@@ -7,6 +7,7 @@
 #include "tools/humd/api_call.h"
 #include "tools/humd/api_error.h"
 #include "tools/humd/api_text.h"
+#include "tools/humd/body_table.h"
 #include "tools/humd/capacity.h"
 #include "vmm/base/errors.h"
 
@@ -37,12 +38,22 @@ json project_json(Manager& manager, const ProjectRow& project) {
           {"used", use_json(manager.vms().use_of_project(project.name, 0))}};
 }
 
+ProjectRow find_project(Manager& manager, const std::string& name) {
+  auto row = manager.projects().find(name);
+  if (!row) throw ApiError(404, "project-not-found", "the project '" + name.substr(0, 64) + "' has no quota");
+  return std::move(*row);
+}
+
 std::optional<std::uint64_t> number_in(const json& given, const char* key) {
   if (!given.contains(key)) return {};
   return given[key].get<std::uint64_t>();
 }
 
 }  // namespace
+
+std::vector<BodyTable> project_tables() {
+  return {{"Quota", quota_fields}};
+}
 
 void Api::expect_administrator(const Call& call, const char* what) const {
   if (!may(call, manager_.settings().administrator))
@@ -60,11 +71,7 @@ Task<ApiAnswer> Api::list_projects(Call& call) {
 Task<ApiAnswer> Api::get_project(Call& call) {
   const QueryFields fields(call.request.query, {});
   expect_administrator(call, "sees a project's quota");
-  const auto row = manager_.projects().find(call.parts[1]);
-  if (!row)
-    throw ApiError(404, "project-not-found",
-                   "the project '" + call.parts[1].substr(0, 64) + "' has no quota");
-  co_return ok(dumped(project_json(manager_, *row)));
+  co_return ok(dumped(project_json(manager_, find_project(manager_, call.parts[1]))));
 }
 
 Task<ApiAnswer> Api::put_project(Call& call) {
@@ -89,16 +96,15 @@ Task<ApiAnswer> Api::put_project(Call& call) {
 Task<ApiAnswer> Api::delete_project(Call& call) {
   const QueryFields fields(call.request.query, {});
   expect_administrator(call, "takes quotas away");
-  const std::string name = call.parts[1];
+  const ProjectRow row = find_project(manager_, call.parts[1]);
   {
     const Transaction transaction(manager_.store());
-    if (!manager_.projects().remove(name))
-      throw ApiError(404, "project-not-found", "the project '" + name.substr(0, 64) + "' has no quota");
+    manager_.projects().remove(row.name);
     manager_.store().commit();
   }
-  manager_.tell("project.deleted", {{"project", name}});
+  manager_.tell("project.deleted", {{"project", row.name}});
   co_await manager_.store().synced();
-  co_return ApiAnswer{.status = 204};
+  co_return ok(dumped(project_json(manager_, row)));
 }
 
 Task<ApiAnswer> Api::get_capacity(Call& call) {

@@ -172,7 +172,10 @@ void check(json& fields) {
 }  // namespace
 
 std::vector<BodyTable> vm_tables() {
-  return {{"VmSpec", spec_fields}, {"VmNetwork", network_fields}, {"VmDevice", device_fields}};
+  return {{"VmSpec", spec_fields},
+          {"VmNetwork", network_fields},
+          {"VmDevice", device_fields},
+          {"VmLimits", limit_fields}};
 }
 
 VmSpec::VmSpec(const nlohmann::json& given) : fields_(std::make_unique<nlohmann::json>()) {
