@@ -177,7 +177,10 @@ Task<Operation> Manager::begin(std::string kind, VmRow vm, Caller caller, std::s
   if (kind == "delete" && row->state != VmState::stopped && !forced)
     throw ApiError(409, "vm-running", "the VM '" + vm.name + "' runs; stop it first, or delete it by force");
   check_vm_state(kind, *row);
-  if (kind == "start") expect_room(*this, *row);
+  if (kind == "start") {
+    expect_room(*this, *row);
+    expect_idle_volumes(*this, row->spec());
+  }
   Operation operation{.kind = kind,
                       .object = row->id,
                       .object_name = row->name,
@@ -221,6 +224,8 @@ Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
 
 void Manager::launch(const Operation& operation) {
   const auto run = std::make_shared<Run>(operation);
+  const Workflow* const workflow = find_workflow(operation.type, operation.kind);
+  run->is_final = workflow != nullptr && workflow->is_final;
   runs_[object_of(operation)] = run;
   boost::asio::co_spawn(context_, run_to_end(run), boost::asio::detached);
 }
@@ -294,6 +299,9 @@ void Manager::cancel(std::int64_t id) {
   const auto run = runs_.find(object_of(*operation));
   if (run == runs_.end() || run->second->operation.id != id)
     throw ApiError(409, "operation-ended", "operation " + std::to_string(id) + " has ended");
+  if (run->second->is_final)
+    throw ApiError(409, "operation-final",
+                   "operation " + std::to_string(id) + " (" + operation->kind + ") goes to its end");
   run->second->cancel();
 }
 

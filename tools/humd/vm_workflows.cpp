@@ -114,6 +114,7 @@ Task<> finish_creation(Manager& manager, Run& run) {
 Task<> reserve(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   expect_room(manager, row_of(manager, run));
+  expect_idle_volumes(manager, row_of(manager, run).spec());
   manager.vms().set_state(id, VmState::starting);
   manager.vms().set_wanted(id, true);
   const VmRow row = row_of(manager, run);
@@ -494,9 +495,9 @@ constexpr Step delete_steps[] = {
 };
 
 constexpr Workflow workflows[] = {
-    {"create", create_steps}, {"start", start_steps},     {"stop", stop_steps},
-    {"kill", kill_steps},     {"end", end_steps},         {"pause", pause_steps},
-    {"resume", resume_steps}, {"restart", restart_steps}, {"delete", delete_steps},
+    {"create", create_steps},   {"start", start_steps},     {"stop", stop_steps},
+    {"kill", kill_steps, true}, {"end", end_steps, true},   {"pause", pause_steps},
+    {"resume", resume_steps},   {"restart", restart_steps}, {"delete", delete_steps, true},
 };
 
 }  // namespace
