@@ -112,7 +112,7 @@ Task<ApiAnswer> Api::get_capacity(Call& call) {
   constexpr std::uint64_t most = 1U << 24U;
   const VmUse one{
       .vms = 1, .cpus = fields.number("cpus", 1, most), .memory_mib = fields.number("memory_mib", 256, most)};
-  const VmUse all = host_capacity(manager_.settings().share);
+  const VmUse all = manager_.capacity();
   const VmUse used = manager_.vms().use_of_active(0);
   Room room = room_on_host(all, used, one);
   if (const std::string name = fields.text("project"); !name.empty())

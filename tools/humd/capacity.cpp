@@ -55,7 +55,7 @@ VmUse use_of(const VmSpec& spec) {
 }
 
 void expect_room(Manager& manager, const VmRow& vm) {
-  const VmUse all = host_capacity(manager.settings().share);
+  const VmUse all = manager.capacity();
   const VmUse used = manager.vms().use_of_active(vm.id);
   const VmUse one = use_of(vm.spec());
   const Room room = room_on_host(all, used, one);

@@ -44,6 +44,7 @@ void check_key(const Caller& caller) {
 Manager::Manager(boost::asio::io_context& context, ManagerSettings settings, Journal::Observer observer)
     : context_(context),
       settings_(std::move(settings)),
+      capacity_(host_capacity(settings_.share)),
       store_(context, settings_.folders.store(), settings_.vfs),
       journal_(store_, std::move(observer)),
       vms_(store_),

@@ -112,6 +112,7 @@ class Manager {
   // Throws ConfigError: this host cannot have networks.
   NetworkHost& network_host();
   VmCgroups& cgroups();
+  const VmUse& capacity() const { return capacity_; }
   Background& background() { return background_; }
   // Of whoever gives contents their place, or removes them.
   TurnTaking& contents_turn() { return contents_turn_; }
@@ -148,6 +149,7 @@ class Manager {
 
   boost::asio::io_context& context_;
   ManagerSettings settings_;
+  VmUse capacity_;
   Store store_;
   Journal journal_;
   VmTable vms_;
