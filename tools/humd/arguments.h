@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tools/humd/folders.h"
+#include "tools/tls/tls_context.h"
 
 namespace hum {
 
@@ -14,6 +15,8 @@ struct DaemonArguments {
   Folders folders;
   std::string socket;       // empty: humd.sock in the run folder
   std::string vmm_program;  // absolute
+  std::string listen;       // the address of the API by TLS; empty: there is none
+  TlsFiles tls;
 };
 
 // None where the command line was answered by itself (--version, --help). Throws ConfigError.
