@@ -122,6 +122,16 @@ std::string user_seen(const std::string& answer) {
   return answer.substr(0, answer.find('\n'));
 }
 
+// Once there is room for it.
+std::string answer_in_time(const Server& server, const TlsFiles& files) {
+  std::string answer;
+  for (int tries = 0; tries < 1000 && user_seen(answer) != "4321"; ++tries) {
+    answer = answer_to(server, files);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return answer;
+}
+
 bool is_closed(tcp::socket& socket) {
   std::array<char, 64> buffer{};
   for (;;) {
@@ -208,7 +218,7 @@ TEST_CASE("what is no TLS is closed") {
 TEST_CASE("handshakes that hang hold up nobody, and end when their time is over") {
   const TestAuthority authority;
   TlsListener::Settings settings = settings_for(authority.server());
-  settings.handshake_patience = std::chrono::milliseconds(1500);
+  settings.handshake_patience = std::chrono::milliseconds(2500);
   Server server(std::move(settings));
   asio::io_context context;
   std::vector<tcp::socket> hanging;
@@ -245,12 +255,31 @@ TEST_CASE("one handshake more than there may be is closed at once, and served la
     bound_reads(one_more);
     CHECK(is_closed(one_more));
   }
-  std::string answer;
-  for (int tries = 0; tries < 1000 && user_seen(answer) != "4321"; ++tries) {
-    answer = answer_to(server, client);
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(user_seen(answer_in_time(server, client)) == "4321");
+}
+
+TEST_CASE("one connection more than there may be is closed at once, and served when another has ended") {
+  const TestAuthority authority;
+  TlsListener::Settings settings = settings_for(authority.server());
+  settings.most_connections = 1;
+  Server server(std::move(settings));
+  const TlsFiles client = authority.client("laptop", {"laptop"});
+  {
+    asio::io_context context;
+    ssl::context tls = make_tls_context(TlsSide::client, client);
+    ssl::stream<tcp::socket> first(context, tls);
+    first.next_layer().connect(server.endpoint());
+    first.handshake(ssl::stream_base::client);
+    std::string text;
+    asio::read_until(first, asio::dynamic_buffer(text), '\n');
+    CHECK(text == "4321\n");
+    tcp::socket one_more(context);
+    one_more.connect(server.endpoint());
+    bound_reads(one_more);
+    CHECK(is_closed(one_more));
+    CHECK(server.told() == "a client at 127.0.0.1 was refused: there are too many\n");
   }
-  CHECK(user_seen(answer) == "4321");
+  CHECK(user_seen(answer_in_time(server, client)) == "4321");
 }
 
 TEST_CASE("an address that cannot be listened at is refused with the option's name") {
