@@ -69,7 +69,7 @@ TEST_CASE("one place to be connected to is enough") {
   for (const char* text : {"user,tap=tap0", "tap=tap0,bridge=br0", "macvtap=mv0,tap-fd=3", "tap=a,mode=user",
                            "socket=a,tap=b", "mode=user,socket=a"}) {
     CAPTURE(text);
-    CHECK(contains(refusal_of(text), "give one of user, tap, tap-fd, bridge, macvtap and socket"));
+    CHECK(contains(refusal_of(text), "give one of user, tap, tap-fd, bridge, macvtap, socket and socket-fd"));
   }
 }
 

@@ -18,7 +18,7 @@ struct Level {
 
 // What a command wants the name of: objects that the daemon keeps.
 std::string command_for(const std::string& positional) {
-  for (const char* const type : {"vm", "image", "volume", "network"}) {
+  for (const char* const type : {"vm", "image", "volume", "network", "project"}) {
     std::string upper(type);
     for (char& each : upper) each = static_cast<char>(std::toupper(static_cast<unsigned char>(each)));
     if (positional == upper) return std::string("hum ") + type + " ls -q --no-start 2>/dev/null";

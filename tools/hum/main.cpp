@@ -20,6 +20,7 @@
 #include "tools/hum/test/test_command.h"
 #include "tools/hum/usage.h"
 #include "tools/hum/vm/object_command.h"
+#include "tools/hum/vm/project_command.h"
 #include "tools/hum/vm/vm_command.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/open_file_limit.h"
@@ -60,6 +61,8 @@ int dispatch(std::vector<std::string> arguments) {
                              hum::ObjectCommand::Kind::volume, code);
   hum::ObjectCommand networks(*app.add_subcommand("network", "Networks of VMs"),
                               hum::ObjectCommand::Kind::network, code);
+  hum::ProjectCommand projects(*app.add_subcommand("project", "Quotas of projects, which VMs belong to"),
+                               code);
   hum::EventsCommand events(*app.add_subcommand("events", "Print what the daemon's VMs do, as it happens"),
                             code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),

@@ -98,6 +98,11 @@ const Api::Route Api::routes[] = {
     {"POST", "networks", &Api::create_network},
     {"GET", "networks/*", &Api::get_network},
     {"DELETE", "networks/*", &Api::delete_network},
+    {"GET", "projects", &Api::list_projects},
+    {"GET", "projects/*", &Api::get_project},
+    {"PUT", "projects/*", &Api::put_project},
+    {"DELETE", "projects/*", &Api::delete_project},
+    {"GET", "capacity", &Api::get_capacity},
     {"GET", "operations", &Api::list_operations},
     {"GET", "operations/*", &Api::get_operation},
     {"DELETE", "operations/*", &Api::cancel_operation},
@@ -218,8 +223,7 @@ Task<ApiAnswer> Api::get_version(Call& call) {
 
 Task<ApiAnswer> Api::get_events(Call& call) {
   const QueryFields fields(call.request.query, {});
-  if (!may(call, manager_.settings().administrator))
-    throw ApiError(403, "not-allowed", "only the daemon's owner sees all events");
+  expect_administrator(call, "sees all events");
   std::uint64_t last = 0;
   const std::string& text = call.request.last_event_id;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), last);
@@ -233,8 +237,7 @@ Task<ApiAnswer> Api::get_events(Call& call) {
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 Task<ApiAnswer> Api::get_metrics(Call& call) {
   const QueryFields fields(call.request.query, {});
-  if (!may(call, manager_.settings().administrator))
-    throw ApiError(403, "not-allowed", "only the daemon's owner sees its metrics");
+  expect_administrator(call, "sees its metrics");
   std::string text = "# HELP humd_vms VMs by state.\n# TYPE humd_vms gauge\n";
   for (const VmState state : {VmState::creating, VmState::stopped, VmState::starting, VmState::running,
                               VmState::paused, VmState::stopping, VmState::deleting})
@@ -309,7 +312,8 @@ Task<ApiAnswer> Api::get_vm(Call& call) {
   const VmRow row = find_vm(call);
   ApiAnswer answer = vm_answer(200, row);
   answer.body.pop_back();
-  answer.body += ",\"addresses\":" + addresses_text(row.id) + "}";
+  answer.body += ",\"addresses\":" + addresses_text(row.id);
+  answer.body += ",\"limits_not_held\":" + dumped(manager_.cgroups().not_held(row.spec().limits())) + "}";
   co_return answer;
 }
 

@@ -62,11 +62,18 @@ class Api {
   Task<ApiAnswer> create_network(Call& call);
   Task<ApiAnswer> get_network(Call& call);
   Task<ApiAnswer> delete_network(Call& call);
+  Task<ApiAnswer> list_projects(Call& call);
+  Task<ApiAnswer> get_project(Call& call);
+  Task<ApiAnswer> put_project(Call& call);
+  Task<ApiAnswer> delete_project(Call& call);
+  Task<ApiAnswer> get_capacity(Call& call);
   Task<ApiAnswer> list_operations(Call& call);
   Task<ApiAnswer> get_operation(Call& call);
   Task<ApiAnswer> cancel_operation(Call& call);
 
   bool may(const Call& call, uid_t owner) const;
+  // Throws ApiError (403). what: "sees all events".
+  void expect_administrator(const Call& call, const char* what) const;
   VmRow find_vm(const Call& call);
   nlohmann::json with_image_defaults(const Call& call, nlohmann::json given);
   std::string addresses_text(std::int64_t vm);

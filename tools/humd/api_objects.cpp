@@ -187,6 +187,7 @@ Task<ApiAnswer> Api::delete_image(Call& call) {
   Operation operation{.kind = "delete", .type = ObjectType::image, .object = row.id, .object_name = row.name};
   Manager::Prepare prepare = [this](Operation& begun_now) {
     manager_.expect_idle({ObjectType::image, begun_now.object}, begun_now.object_name);
+    manager_.images().set_state(begun_now.object, ObjectState::deleting);
   };
   co_return co_await begin_object(call, std::move(operation), std::move(prepare));
 }
@@ -226,6 +227,7 @@ Task<ApiAnswer> Api::create_volume(Call& call) {
     if (given.contains("from")) {
       const VolumeRow from = ready_volume(manager_, given["from"].get<std::string>(), user);
       manager_.expect_idle({ObjectType::volume, from.id}, from.name);
+      expect_no_runner(manager_, from);
       row.digest = from.digest;
       begun_now.arguments = json{{"from", from.id}}.dump();
     }
@@ -248,8 +250,9 @@ Task<ApiAnswer> Api::resize_volume(Call& call) {
   operation.arguments =
       json{{"size", given["size_mib"].get<std::uint64_t>() * mib}, {"shrink", given.value("shrink", false)}}
           .dump();
-  Manager::Prepare prepare = [this](Operation& begun_now) {
-    manager_.expect_idle({ObjectType::volume, begun_now.object}, begun_now.object_name);
+  Manager::Prepare prepare = [this, row](Operation&) {
+    manager_.expect_idle({ObjectType::volume, row.id}, row.name);
+    expect_no_runner(manager_, row);
   };
   co_return co_await begin_object(call, std::move(operation), std::move(prepare));
 }
@@ -265,6 +268,7 @@ Task<ApiAnswer> Api::delete_volume(Call& call) {
       throw ApiError(409, "volume-in-use",
                      "the VM '" + users.front() + "' has the volume '" + begun_now.object_name +
                          "'; take it from that VM first");
+    manager_.volumes().set_state(begun_now.object, ObjectState::deleting);
   };
   co_return co_await begin_object(call, std::move(operation), std::move(prepare));
 }
@@ -303,6 +307,7 @@ Task<ApiAnswer> Api::delete_network(Call& call) {
       throw ApiError(409, "network-in-use",
                      "the VM '" + leases.front().name + "' is in the network '" + begun_now.object_name +
                          "'; take it from there first");
+    manager_.networks().set_state(begun_now.object, ObjectState::deleting);
   };
   co_return co_await begin_object(call, std::move(operation), std::move(prepare));
 }

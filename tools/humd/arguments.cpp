@@ -63,6 +63,12 @@ std::optional<DaemonArguments> parse_daemon_arguments(const std::vector<std::str
   app.add_option("--tls-key", result.tls.key, "PEM file of its key, which nobody else may read");
   app.add_option("--tls-client-ca", result.tls.authorities,
                  "PEM file of the authority that clients' certificates are signed by");
+  app.add_option("--memory-share", result.share.memory_percent,
+                 "percent of the host's memory that VMs together may have (default: 90)")
+      ->check(CLI::Range(1U, 10'000U));
+  app.add_option("--cpu-share", result.share.cpus_per_processor,
+                 "processors of VMs for each of the host's (default: 16)")
+      ->check(CLI::Range(1U, 100'000U));
   app.footer(
       "Examples:\n  humd\n  humd --state /srv/hum --run /run/hum --socket /run/hum/api.sock\n"
       "  humd --listen 0.0.0.0:8443 --tls-cert host.pem --tls-key host.key --tls-client-ca clients.pem");

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/humd/capacity.h"
 #include "tools/humd/folders.h"
 #include "tools/tls/tls_context.h"
 
@@ -17,6 +18,7 @@ struct DaemonArguments {
   std::string vmm_program;  // absolute
   std::string listen;       // the address of the API by TLS; empty: there is none
   TlsFiles tls;
+  HostShare share{};
 };
 
 // None where the command line was answered by itself (--version, --help). Throws ConfigError.

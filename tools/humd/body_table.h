@@ -19,5 +19,6 @@ struct BodyTable {
 std::vector<BodyTable> vm_tables();
 std::vector<BodyTable> action_tables();
 std::vector<BodyTable> object_tables();
+std::vector<BodyTable> project_tables();
 
 }  // namespace hum

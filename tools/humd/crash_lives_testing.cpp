@@ -76,7 +76,8 @@ Task<> settle(Manager& manager) {
   }
 }
 
-Task<> request(Manager& manager, const Say& say, std::string method, std::string path, std::string body) {
+Task<ApiAnswer> ask(Manager& manager, std::string method, std::string path, std::string query,
+                    std::string body) {
   struct Outcome {
     Notifier ended;
     std::optional<ApiAnswer> answer;
@@ -87,22 +88,27 @@ Task<> request(Manager& manager, const Say& say, std::string method, std::string
   ApiRequest asked;
   asked.method = std::move(method);
   asked.path = std::move(path);
-  asked.query = "wait_s=20";
+  asked.query = std::move(query);
   asked.body = std::move(body);
   asked.peer = ::geteuid();
-  const std::string removed = asked.method == "DELETE"
-                                  ? asked.path.substr(4, asked.path.find('/', 4) - 5) + " " +
-                                        asked.path.substr(asked.path.rfind('/') + 1)
-                                  : "";
-  if (!removed.empty()) say("removing " + removed);
   api.handle(std::move(asked), [outcome](std::optional<ApiAnswer> answer) {
     outcome->answer = std::move(answer);
     outcome->ended.notify_all();
   });
   while (!outcome->answer) co_await outcome->ended.wait_until();
-  const nlohmann::json told = nlohmann::json::parse(outcome->answer->body, nullptr, false);
-  if (outcome->answer->status != 200 || told.value("state", "") != "done") {
-    say("wrong: " + outcome->answer->body);
+  co_return std::move(*outcome->answer);
+}
+
+Task<> request(Manager& manager, const Say& say, std::string method, std::string path, std::string body) {
+  const std::string removed =
+      method == "DELETE" ? path.substr(4, path.find('/', 4) - 5) + " " + path.substr(path.rfind('/') + 1)
+                         : "";
+  if (!removed.empty()) say("removing " + removed);
+  const ApiAnswer answer =
+      co_await ask(manager, std::move(method), std::move(path), "wait_s=20", std::move(body));
+  const nlohmann::json told = nlohmann::json::parse(answer.body, nullptr, false);
+  if (answer.status != 200 || told.value("state", "") != "done") {
+    say("wrong: " + answer.body);
     co_return;
   }
   say("ended " + std::to_string(told["id"].get<std::int64_t>()) + " done");
@@ -154,7 +160,8 @@ std::string untidy_disks(Manager& manager, const DaemonPlace& place) {
   return {};
 }
 
-// What is not as it should be when nothing is under way; empty: all is.
+}  // namespace
+
 std::string trouble(Manager& manager, const DaemonPlace& place) {
   std::set<std::int64_t> vms;
   std::set<std::int64_t> running;
@@ -166,6 +173,8 @@ std::string trouble(Manager& manager, const DaemonPlace& place) {
     if (running.contains(vm.id) != vm.process.has_value()) return vm.name + " and its process";
   }
   if (const std::string why = place.untidy(vms, running); !why.empty()) return why;
+  for (const std::int64_t id : manager.cgroups().vms())
+    if (!running.contains(id)) return "there are cgroups of a VM that does not run";
   for (const ImageRow& image : manager.images().list({}))
     if (image.state != ObjectState::ready) return "the image " + image.name + " is not ready";
   for (const std::int64_t id : manager.volumes().all())
@@ -175,7 +184,7 @@ std::string trouble(Manager& manager, const DaemonPlace& place) {
   return untidy_disks(manager, place);
 }
 
-}  // namespace
+namespace {}  // namespace
 
 std::vector<std::string> recover(const DaemonPlace& place, unsigned kill_at) {
   return in_child([&](const Say& say) {

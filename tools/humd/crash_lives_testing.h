@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/http/http_server.h"
 #include "tools/humd/daemon_testing.h"
 
 // For tests only: lives of VMs and other objects, in which the daemon is killed at each moment in turn.
@@ -16,12 +17,18 @@ using Say = std::function<void(const std::string&)>;
 Task<> act(Manager& manager, const Say& say, std::string name, std::string kind,
            std::string arguments = "{}");
 Task<> create(Manager& manager, const Say& say, VmSpec spec);
+// A request of the API.
+Task<ApiAnswer> ask(Manager& manager, std::string method, std::string path, std::string query,
+                    std::string body);
 // A request of the API that begins an operation, which is to be done.
 Task<> request(Manager& manager, const Say& say, std::string method, std::string path, std::string body);
 // Whether something is under way, or about to begin by itself.
 bool is_busy(Manager& manager);
 // Until it is not.
 Task<> settle(Manager& manager);
+
+// What is not as it should be when nothing is under way; empty: all is.
+std::string trouble(Manager& manager, const DaemonPlace& place);
 
 struct Scenario {
   const char* name;

@@ -16,7 +16,7 @@ constexpr const char* again = R"({"timeout_ms": 500, "again": true})";
 constexpr const char* force = R"({"force": true})";
 
 Task<> whole_life(Manager& manager, const Say& say) {
-  co_await create(manager, say, fake_vm("web"));
+  co_await create(manager, say, fake_vm("web", {}, R"({"limits": {"cpu_percent": 50, "pids": 64}})"));
   for (const char* const kind : {"start", "pause", "resume"}) co_await act(manager, say, "web", kind);
   co_await act(manager, say, "web", "stop", again);
   co_await act(manager, say, "web", "start");

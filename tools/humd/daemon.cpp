@@ -111,6 +111,7 @@ void run_daemon(const DaemonArguments& arguments) {
   boost::asio::io_context context{1};
   ManagerSettings settings{.folders = arguments.folders, .vmm_program = arguments.vmm_program};
   const uid_t administrator = settings.administrator;
+  settings.share = arguments.share;
   Manager manager(context, std::move(settings));
   Api api(context, manager);
   std::optional<HttpServer> server;

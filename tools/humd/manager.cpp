@@ -39,18 +39,6 @@ void check_key(const Caller& caller) {
     throw ConfigError("Idempotency-Key", caller.key.substr(0, 64), "too long", "give up to 255 characters");
 }
 
-// What is written in its time and not committed at its end is undone.
-class Transaction {
- public:
-  explicit Transaction(Store& store) : store_(store) {}
-  ~Transaction() { store_.rollback(); }
-  Transaction(const Transaction&) = delete;
-  Transaction& operator=(const Transaction&) = delete;
-
- private:
-  Store& store_;
-};
-
 }  // namespace
 
 Manager::Manager(boost::asio::io_context& context, ManagerSettings settings, Journal::Observer observer)
@@ -62,6 +50,7 @@ Manager::Manager(boost::asio::io_context& context, ManagerSettings settings, Jou
       images_(store_),
       volumes_(store_),
       networks_(store_),
+      projects_(store_),
       image_files_(settings_.folders.images()),
       volume_files_(settings_.folders.volumes(), image_files_),
       live_(context, [this](std::int64_t id) { on_end(id); }),
@@ -77,14 +66,21 @@ NetworkHost& Manager::network_host() {
   if (::geteuid() != 0)
     throw ConfigError("network", "", "only root can make networks on this host",
                       "give a VM the network '" + std::string(user_network) + "', which needs no root");
-  std::string instance;
-  {
-    Query row = store_.database().query("SELECT value FROM meta WHERE key = 'instance'");
-    if (row.next()) instance = row.text(0);
-  }
   network_host_ = std::make_unique<NetworkHost>(
-      NetworkHostSettings{.folder = folders().networks(), .instance = instance}, log_);
+      NetworkHostSettings{.folder = folders().networks(), .instance = meta("instance")}, log_);
   return *network_host_;
+}
+
+VmCgroups& Manager::cgroups() {
+  if (!cgroups_) cgroups_ = std::make_unique<VmCgroups>(CgroupPlace::here(meta("instance"), folders().state));
+  return *cgroups_;
+}
+
+void Manager::hold_to(std::int64_t vm, const VmLimits& limits) {
+  const VmmProcess* const process = live_.find(vm);
+  if (process == nullptr) return;
+  cgroups().make(vm, limits);
+  cgroups().enter(vm, process->identity().pid);
 }
 
 void Manager::tell(std::string_view type, const nlohmann::json& data) {
@@ -155,6 +151,7 @@ Task<Operation> Manager::create(VmSpec spec, Caller caller, bool start) {
   operation.arguments = json{{"start", start}}.dump();
   const uid_t user = caller.user;
   Prepare prepare = [this, user, spec = std::move(spec)](Operation& creation) {
+    expect_quota(*this, 0, spec);
     const std::string content = content_for(*this, spec, user);
     creation.object = vms_.insert(spec, user, content);
     give_own_disk(*this, creation.object, spec, user, content);
@@ -180,6 +177,10 @@ Task<Operation> Manager::begin(std::string kind, VmRow vm, Caller caller, std::s
   if (kind == "delete" && row->state != VmState::stopped && !forced)
     throw ApiError(409, "vm-running", "the VM '" + vm.name + "' runs; stop it first, or delete it by force");
   check_vm_state(kind, *row);
+  if (kind == "start") {
+    expect_room(*this, *row);
+    expect_idle_volumes(*this, row->spec());
+  }
   Operation operation{.kind = kind,
                       .object = row->id,
                       .object_name = row->name,
@@ -187,6 +188,16 @@ Task<Operation> Manager::begin(std::string kind, VmRow vm, Caller caller, std::s
                       .arguments = arguments};
   Prepare nothing = [](Operation&) {};
   co_return co_await begin_with(std::move(operation), std::move(caller), std::move(nothing));
+}
+
+void Manager::change_limits(std::int64_t vm, const VmLimits& before, const VmLimits& after) {
+  if (before == after) return;
+  try {
+    hold_to(vm, after);
+  } catch (const HostError&) {
+    hold_to(vm, before);
+    throw;
+  }
 }
 
 Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
@@ -197,8 +208,10 @@ Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
                       "a VM's own disk stays as it was made", "make another VM");
   {
     const Transaction transaction(store_);
+    expect_quota(*this, vm.id, spec);
     vms_.set_spec(vm.id, spec);
     bind_resources(*this, vm.id, spec, vm.owner);
+    change_limits(vm.id, before.limits(), spec.limits());
     store_.commit();
   }
   reschedule();
@@ -211,6 +224,8 @@ Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
 
 void Manager::launch(const Operation& operation) {
   const auto run = std::make_shared<Run>(operation);
+  const Workflow* const workflow = find_workflow(operation.type, operation.kind);
+  run->is_final = workflow != nullptr && workflow->is_final;
   runs_[object_of(operation)] = run;
   boost::asio::co_spawn(context_, run_to_end(run), boost::asio::detached);
 }
@@ -284,6 +299,9 @@ void Manager::cancel(std::int64_t id) {
   const auto run = runs_.find(object_of(*operation));
   if (run == runs_.end() || run->second->operation.id != id)
     throw ApiError(409, "operation-ended", "operation " + std::to_string(id) + " has ended");
+  if (run->second->is_final)
+    throw ApiError(409, "operation-final",
+                   "operation " + std::to_string(id) + " (" + operation->kind + ") goes to its end");
   run->second->cancel();
 }
 
@@ -379,6 +397,8 @@ void Manager::sweep() {
   }
   for (const std::int64_t id : numbers_in(folders().vms()))
     if (!vms_.find(id)) remove_tree(folders().vm(id));
+  for (const std::int64_t id : cgroups().vms())
+    if (!runs_.contains(vm_ref(id)) && live_.find(id) == nullptr) cgroups().remove(id);
 }
 
 // Before anything is under way.
@@ -418,8 +438,8 @@ Task<> Manager::recover_networks() {
   }
 }
 
-std::string Manager::boot_of_store() {
-  Query row = store_.database().query("SELECT value FROM meta WHERE key = 'boot_id'");
+std::string Manager::meta(std::string_view key) {
+  Query row = store_.database().query("SELECT value FROM meta WHERE key = ?", {key});
   return row.next() ? row.text(0) : std::string();
 }
 
@@ -427,7 +447,7 @@ Task<> Manager::recover() {
   for (const auto& folder : {folders().vms(), folders().live_vms()}) make_private_folder(folder);
   const Transaction transaction(store_);
   journal_.prune(operations_kept);
-  const bool rebooted = boot_of_store() != boot_id();
+  const bool rebooted = meta("boot_id") != boot_id();
   // What a start had made for its process went with the host.
   if (rebooted)
     store_.database().execute(
@@ -438,7 +458,8 @@ Task<> Manager::recover() {
   const std::vector<VmRow> active = vms_.in_states({starting, running, paused, stopping, deleting});
   for (const VmRow& vm : active) {
     try {
-      co_await adopt(vm.id);
+      if (co_await adopt(vm.id))
+        if (const VmLimits limits = vm.spec().limits(); !limits.empty()) hold_to(vm.id, limits);
       store_.commit();
     } catch (const std::exception& error) {
       store_.rollback();

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "tools/humd/background.h"
+#include "tools/humd/capacity.h"
 #include "tools/humd/disk_tables.h"
 #include "tools/humd/folders.h"
 #include "tools/humd/image_files.h"
@@ -38,6 +39,7 @@ struct ManagerSettings {
   std::string vfs{};                               // of the store; empty: SQLite's usual one
   uid_t administrator = ::geteuid();               // may see and change everything, as root may
   std::string boot_id = current_boot_id();         // of the host
+  HostShare share{};                               // of the host that VMs may have
 };
 
 // Who asks, and the key by which a request that is sent again is known: it begins nothing then.
@@ -104,10 +106,12 @@ class Manager {
   ImageTable& images() { return images_; }
   VolumeTable& volumes() { return volumes_; }
   NetworkTable& networks() { return networks_; }
+  ProjectTable& projects() { return projects_; }
   ImageFiles& image_files() { return image_files_; }
   VolumeFiles& volume_files() { return volume_files_; }
   // Throws ConfigError: this host cannot have networks.
   NetworkHost& network_host();
+  VmCgroups& cgroups();
   Background& background() { return background_; }
   // Of whoever gives contents their place, or removes them.
   TurnTaking& contents_turn() { return contents_turn_; }
@@ -128,7 +132,10 @@ class Manager {
   Task<> follow_schedule();
   void begin_what_is_due(double now);
   void bound_logs();
-  std::string boot_of_store();
+  std::string meta(std::string_view key);
+  // A VM that runs has these limits from now on.
+  void hold_to(std::int64_t vm, const VmLimits& limits);
+  void change_limits(std::int64_t vm, const VmLimits& before, const VmLimits& after);
   Task<> recover_vm(VmRow vm);
   void sweep();
   // Stores it and sets it going.
@@ -147,10 +154,12 @@ class Manager {
   ImageTable images_;
   VolumeTable volumes_;
   NetworkTable networks_;
+  ProjectTable projects_;
   ImageFiles image_files_;
   VolumeFiles volume_files_;
   Log log_;
-  std::unique_ptr<NetworkHost> network_host_;  // made when it is needed
+  std::unique_ptr<NetworkHost> network_host_;  // made when it is needed, and so are the groups
+  std::unique_ptr<VmCgroups> cgroups_;
   LiveVms live_;
   LiveVms passts_;
   TurnTaking contents_turn_;

@@ -29,7 +29,7 @@ void tell(Manager& manager, const Run& run, std::string_view what) {
 }
 
 Task<> keep_record(Manager& /*manager*/, Run& /*run*/) {
-  co_return;  // the row came together with the operation
+  co_return;  // the row came, or was marked, together with the operation
 }
 
 // --- images ---
@@ -71,11 +71,6 @@ Task<> finish_image(Manager& manager, Run& run) {
   co_return;
 }
 
-Task<> mark_image(Manager& manager, Run& run) {
-  manager.images().set_state(run.operation.object, ObjectState::deleting);
-  co_return;
-}
-
 Task<> tell_image_gone(Manager& manager, Run& run) {
   tell(manager, run, "deleted");
   co_return;
@@ -88,11 +83,10 @@ constexpr Step import_steps[] = {
     {"finish", finish_image},
 };
 constexpr Step delete_image_steps[] = {
-    {"mark", mark_image},
     {"forget", forget_image},
     {"tell", tell_image_gone},
 };
-constexpr Workflow image_workflows[] = {{"import", import_steps}, {"delete", delete_image_steps}};
+constexpr Workflow image_workflows[] = {{"import", import_steps}, {"delete", delete_image_steps, true}};
 
 // --- volumes ---
 
@@ -139,11 +133,6 @@ Task<> finish_volume(Manager& manager, Run& run) {
   co_return;
 }
 
-Task<> mark_volume(Manager& manager, Run& run) {
-  manager.volumes().set_state(run.operation.object, ObjectState::deleting);
-  co_return;
-}
-
 Task<> keep_volume(Manager& manager, Run& run) {
   manager.volumes().set_state(run.operation.object, ObjectState::ready);
   co_return;
@@ -174,13 +163,13 @@ constexpr Step create_volume_steps[] = {
 constexpr Step resize_volume_steps[] = {{"resize", resize_volume}};
 // One that is in use stays.
 constexpr Step delete_volume_steps[] = {
-    {"mark", mark_volume, keep_volume},
+    {"record", keep_record, keep_volume},
     {"remove", remove_volume},
     {"forget", forget_volume},
     {"tell", tell_volume_gone},
 };
 constexpr Workflow volume_workflows[] = {
-    {"create", create_volume_steps}, {"resize", resize_volume_steps}, {"delete", delete_volume_steps}};
+    {"create", create_volume_steps}, {"resize", resize_volume_steps}, {"delete", delete_volume_steps, true}};
 
 // --- networks ---
 
@@ -212,11 +201,6 @@ Task<> finish_network(Manager& manager, Run& run) {
   co_return;
 }
 
-Task<> mark_network(Manager& manager, Run& run) {
-  manager.networks().set_state(run.operation.object, ObjectState::deleting);
-  co_return;
-}
-
 Task<> tell_network_gone(Manager& manager, Run& run) {
   tell(manager, run, "deleted");
   co_return;
@@ -228,12 +212,12 @@ constexpr Step create_network_steps[] = {
     {"finish", finish_network},
 };
 constexpr Step delete_network_steps[] = {
-    {"mark", mark_network},
     {"remove", remove_network},
     {"forget", forget_network},
     {"tell", tell_network_gone},
 };
-constexpr Workflow network_workflows[] = {{"create", create_network_steps}, {"delete", delete_network_steps}};
+constexpr Workflow network_workflows[] = {{"create", create_network_steps},
+                                          {"delete", delete_network_steps, true}};
 
 const Workflow* found_in(std::span<const Workflow> workflows, std::string_view kind) {
   const auto found = std::find_if(workflows.begin(), workflows.end(),

@@ -283,6 +283,24 @@ void tour_disks(Tour& tour) {
   CHECK(tour.ask("GET", "/v1/volumes").status == 200);
 }
 
+void tour_projects(Tour& tour) {
+  CHECK(tour.ask("GET", "/v1/projects/lab").status == 404);
+  CHECK(tour.ask("PUT", "/v1/projects/lab", R"({"vms": 1, "memory_mib": 900})").status == 200);
+  CHECK(tour.ask("PUT", "/v1/projects/LAB", "{}").status == 400);
+  CHECK(tour.ask("GET", "/v1/projects/lab").status == 200);
+  CHECK(tour.ask("GET", "/v1/projects").status == 200);
+  const char* const limited =
+      R"({"name": "held", "kernel": "/k", "project": "lab", "limits": {"cpu_percent": 50, "read_ops": 9}})";
+  CHECK(tour.ask("POST", "/v1/vms?wait_s=20", limited).status == 200);
+  CHECK(tour.ask("GET", "/v1/vms/held").status == 200);
+  CHECK(tour.ask("POST", "/v1/vms", R"({"name": "more", "kernel": "/k", "project": "lab"})").status == 409);
+  CHECK(tour.ask("GET", "/v1/capacity?cpus=2&memory_mib=64&project=lab").status == 200);
+  CHECK(tour.ask("GET", "/v1/capacity?cpus=-1").status == 400);
+  CHECK(tour.ask("DELETE", "/v1/vms/held?wait_s=20").status == 200);
+  CHECK(tour.ask("DELETE", "/v1/projects/lab").status == 200);
+  CHECK(tour.ask("DELETE", "/v1/projects/lab").status == 404);
+}
+
 void tour_rest(Tour& tour) {
   CHECK(tour.ask("DELETE", "/v1/volumes/data").status == 409);
   CHECK(tour.ask("GET", "/v1/volumes/data").status == 200);
@@ -419,7 +437,7 @@ TEST_CASE("every request that the daemon answers is described, and no other") {
 }
 
 TEST_CASE("every field of a request's body is described with its type, its bounds and its choices") {
-  for (const auto& tables : {vm_tables(), action_tables(), object_tables()})
+  for (const auto& tables : {vm_tables(), action_tables(), object_tables(), project_tables()})
     for (const BodyTable& table : tables) {
       INFO(table.schema);
       check_table(table);
@@ -446,6 +464,7 @@ TEST_CASE("what the daemon answers is what is described") {
   Tour tour;
   tour_disks(tour);
   tour_vms(tour);
+  tour_projects(tour);
   tour_rest(tour);
   check_events(tour);
   check_all(tour, "/v1/networks");

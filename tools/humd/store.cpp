@@ -13,11 +13,12 @@ constexpr const char* tables[] = {
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     // Numbers are never used again: what belongs to one is named after it.
     "CREATE TABLE vm (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, project TEXT NOT NULL,"
-    " owner INTEGER NOT NULL, generation INTEGER NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL,"
+    " owner INTEGER NOT NULL, generation INTEGER NOT NULL, spec TEXT NOT NULL, cpus INTEGER NOT NULL,"
+    " memory_mib INTEGER NOT NULL, state TEXT NOT NULL,"
     " wanted INTEGER NOT NULL, pid INTEGER, start_time INTEGER, boot_id TEXT, ended TEXT, "
     "failures INTEGER NOT NULL,"
     " restart_at REAL, created REAL NOT NULL, started REAL, expires REAL, image TEXT NOT NULL)",
-    "CREATE INDEX vm_by_state ON vm (state) WHERE state != 'stopped'",
+    "CREATE INDEX vm_by_state ON vm (state, cpus, memory_mib) WHERE state != 'stopped'",
     "CREATE INDEX vm_by_restart ON vm (restart_at) WHERE restart_at IS NOT NULL",
     "CREATE INDEX vm_by_expiry ON vm (expires) WHERE expires IS NOT NULL",
     "CREATE INDEX vm_by_project ON vm (project, name)",
@@ -42,6 +43,9 @@ constexpr const char* tables[] = {
     "CREATE TABLE lease (network INTEGER NOT NULL, vm INTEGER NOT NULL, address INTEGER NOT NULL, ports TEXT "
     "NOT NULL, PRIMARY KEY (network, vm), UNIQUE (network, address)) WITHOUT ROWID",
     "CREATE INDEX lease_by_vm ON lease (vm)",
+    // Those with a quota.
+    "CREATE TABLE project (name TEXT PRIMARY KEY, vms INTEGER, cpus INTEGER, memory_mib INTEGER) WITHOUT "
+    "ROWID",
     "CREATE TABLE operation (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, type TEXT NOT NULL,"
     " object INTEGER NOT NULL,"
     " object_name TEXT NOT NULL, owner INTEGER NOT NULL, arguments TEXT NOT NULL, step INTEGER NOT NULL,"

@@ -41,6 +41,18 @@ class Store {
   std::list<Waiter*> waiters_;
 };
 
+// What is written in its time and not committed at its end is undone.
+class Transaction {
+ public:
+  explicit Transaction(Store& store) : store_(store) {}
+  ~Transaction() { store_.rollback(); }
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
+
+ private:
+  Store& store_;
+};
+
 // Seconds since 1970.
 double wall_clock();
 

@@ -59,6 +59,19 @@ VolumeRow ready_volume(Manager& manager, const std::string& name, uid_t user) {
   return ready_object(manager, manager.volumes(), "volume", name, user);
 }
 
+void expect_no_runner(Manager& manager, const VolumeRow& volume) {
+  for (const std::string& name : manager.volumes().users(volume.id))
+    if (const auto vm = manager.vms().find(name); vm && vm->state != VmState::stopped)
+      throw ApiError(409, "volume-in-use",
+                     "the VM '" + name + "' runs on the volume '" + volume.name + "'; stop it first");
+}
+
+void expect_idle_volumes(Manager& manager, const VmSpec& spec) {
+  for (const std::string& name : spec.volumes())
+    if (const auto row = manager.volumes().find(std::string_view(name)))
+      manager.expect_idle({ObjectType::volume, row->id}, name);
+}
+
 std::string content_for(Manager& manager, const VmSpec& spec, uid_t user) {
   if (!spec.image()) return {};
   const ImageRow row = ready_image(manager, *spec.image(), user);

@@ -19,6 +19,11 @@ namespace hum {
 ImageRow ready_image(Manager& manager, const std::string& name, uid_t user);
 VolumeRow ready_volume(Manager& manager, const std::string& name, uid_t user);
 
+// Throws ApiError (409): a VM runs on it.
+void expect_no_runner(Manager& manager, const VolumeRow& volume);
+// Throws ApiError (409): something is done with a volume that the VM is to run on.
+void expect_idle_volumes(Manager& manager, const VmSpec& spec);
+
 // The content that a VM is to be made of: the digest of the image that the spec names; empty: it names none.
 // Throws ApiError (404, 409), ConfigError: nobody gives a kernel.
 std::string content_for(Manager& manager, const VmSpec& spec, uid_t user);

@@ -37,6 +37,7 @@ constexpr Field spec_fields[] = {
     {.name = "volumes", .type = texts},
     {.name = "networks", .type = objects},
     {.name = "devices", .type = objects},
+    {.name = "limits", .type = values},
     {.name = "restart", .type = choice, .choices = "no|on-failure|always"},
     {.name = "most_restarts", .type = integer, .minimum = 1},
     {.name = "autostart", .type = boolean},
@@ -46,9 +47,9 @@ constexpr Field spec_fields[] = {
 };
 
 // A change of any other field counts from the next start on.
-constexpr std::string_view live_fields[] = {"name",        "project",        "labels",
-                                            "restart",     "most_restarts",  "autostart",
-                                            "start_order", "stop_timeout_s", "lifetime_s"};
+constexpr std::string_view live_fields[] = {"name",           "project",       "labels",    "limits",
+                                            "restart",        "most_restarts", "autostart", "start_order",
+                                            "stop_timeout_s", "lifetime_s"};
 
 constexpr Field device_fields[] = {
     {.name = "name", .required = true},
@@ -60,6 +61,21 @@ constexpr Field network_fields[] = {
     {.name = "network", .required = true},
     {.name = "ports", .type = texts},
 };
+
+// Of the process, for control groups. What a limit is by the kernel's names: vm_cgroups.cpp.
+constexpr Field limit_fields[] = {
+    {.name = "cpu_percent", .type = integer, .minimum = 1, .maximum = 100'000},
+    {.name = "cpu_weight", .type = integer, .minimum = 1, .maximum = 10'000},
+    {.name = "memory_mib", .type = integer, .minimum = 1, .maximum = 1U << 24U},
+    {.name = "pids", .type = integer, .minimum = 1, .maximum = 1U << 22U},
+    {.name = "read_mib_s", .type = integer, .minimum = 1},
+    {.name = "write_mib_s", .type = integer, .minimum = 1},
+    {.name = "read_ops", .type = integer, .minimum = 1},
+    {.name = "write_ops", .type = integer, .minimum = 1},
+};
+// What a VMM needs besides its guest's memory, and its threads besides the guest's processors.
+constexpr std::uint64_t vmm_memory_mib = 16;
+constexpr std::uint64_t vmm_threads = 16;
 
 json with_defaults(json fields) {
   static const json defaults = {
@@ -110,6 +126,21 @@ void check_networks(json& fields) {
     throw ConfigError("networks", "", "more than " + std::to_string(most_networks));
 }
 
+// A limit that the VM cannot live with would end it.
+void check_limits(json& fields) {
+  if (!fields.contains("limits")) return;
+  json& limits = fields["limits"] = checked_fields("limits", limit_fields, fields["limits"]);
+  const auto at_least = [&](const char* key, std::uint64_t least, const std::string& what) {
+    if (!limits.contains(key) || limits[key].get<std::uint64_t>() >= least) return;
+    throw ConfigError(std::string("limits.") + key, limits[key].dump(), "less than the VM needs",
+                      "give " + std::to_string(least) + " at least: " + what);
+  };
+  at_least("memory_mib", fields["memory_mib"].get<std::uint64_t>() + vmm_memory_mib,
+           "the guest's memory and " + std::to_string(vmm_memory_mib) + " for its process");
+  at_least("pids", fields["cpus"].get<std::uint64_t>() + vmm_threads,
+           "a thread for each processor and " + std::to_string(vmm_threads) + " for the process");
+}
+
 void check(json& fields) {
   check_name("name", fields["name"].get<std::string>());
   if (fields.contains("project")) check_name("project", fields["project"].get<std::string>());
@@ -119,6 +150,7 @@ void check(json& fields) {
   if (fields.contains("disk_mib") && !fields.contains("image"))
     throw ConfigError("disk_mib", "", "there is no image whose disk it could be the size of",
                       "give an image, or make a volume");
+  check_limits(fields);
   check_volumes(fields);
   check_networks(fields);
   check_path(fields, "kernel");
@@ -140,7 +172,10 @@ void check(json& fields) {
 }  // namespace
 
 std::vector<BodyTable> vm_tables() {
-  return {{"VmSpec", spec_fields}, {"VmNetwork", network_fields}, {"VmDevice", device_fields}};
+  return {{"VmSpec", spec_fields},
+          {"VmNetwork", network_fields},
+          {"VmDevice", device_fields},
+          {"VmLimits", limit_fields}};
 }
 
 VmSpec::VmSpec(const nlohmann::json& given) : fields_(std::make_unique<nlohmann::json>()) {
@@ -219,6 +254,11 @@ std::vector<VmSpec::NetworkWish> VmSpec::networks() const {
     found.push_back(std::move(wish));
   }
   return found;
+}
+
+VmLimits VmSpec::limits() const {
+  if (!fields_->contains("limits")) return {};
+  return (*fields_)["limits"].get<VmLimits>();
 }
 
 std::uint32_t VmSpec::cpus() const {

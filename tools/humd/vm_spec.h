@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tools/humd/object.h"
+#include "tools/humd/vm_cgroups.h"
 
 namespace hum {
 
@@ -52,6 +53,7 @@ class VmSpec {
     std::string ports;    // as parse_published_ports reads them
   };
   std::vector<NetworkWish> networks() const;
+  VmLimits limits() const;
   std::uint32_t cpus() const;
   std::uint32_t memory_mib() const;
   RestartPolicy restart() const;

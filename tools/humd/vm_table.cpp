@@ -58,6 +58,12 @@ std::optional<double> expiry_of(const VmSpec& spec, double created) {
   return created + static_cast<double>(lifetime->count());
 }
 
+VmUse use_in(const Query& row) {
+  return {.vms = static_cast<std::uint64_t>(row.number(0)),
+          .cpus = static_cast<std::uint64_t>(row.number(1)),
+          .memory_mib = static_cast<std::uint64_t>(row.number(2))};
+}
+
 }  // namespace
 
 std::string_view to_string(VmState state) {
@@ -70,11 +76,10 @@ std::int64_t VmTable::insert(const VmSpec& spec, uid_t owner, const std::string&
                    "a VM of the name '" + spec.name() + "' is there already; give another name");
   const double now = wall_clock();
   store_.database().execute(
-      "INSERT INTO vm (name, project, owner, generation, spec, state, wanted, failures, created, expires, "
-      "image)"
-      " VALUES (?, ?, ?, 1, ?, 'creating', 0, 0, ?, ?, ?)",
-      {spec.name(), spec.project(), static_cast<std::int64_t>(owner), spec.text(), now, expiry_of(spec, now),
-       image});
+      "INSERT INTO vm (name, project, owner, generation, spec, cpus, memory_mib, state, wanted, failures, "
+      "created, expires, image) VALUES (?, ?, ?, 1, ?, ?, ?, 'creating', 0, 0, ?, ?, ?)",
+      {spec.name(), spec.project(), static_cast<std::int64_t>(owner), spec.text(), std::int64_t{spec.cpus()},
+       std::int64_t{spec.memory_mib()}, now, expiry_of(spec, now), image});
   return store_.database().last_row();
 }
 
@@ -185,8 +190,31 @@ void VmTable::set_spec(std::int64_t id, const VmSpec& spec) {
   const auto row = find(id);
   if (!row) return;
   store_.database().execute(
-      "UPDATE vm SET name = ?, project = ?, spec = ?, generation = generation + 1, expires = ? WHERE id = ?",
-      {spec.name(), spec.project(), spec.text(), expiry_of(spec, row->created), id});
+      "UPDATE vm SET name = ?, project = ?, spec = ?, cpus = ?, memory_mib = ?, generation = generation + 1, "
+      "expires = ? WHERE id = ?",
+      {spec.name(), spec.project(), spec.text(), std::int64_t{spec.cpus()}, std::int64_t{spec.memory_mib()},
+       expiry_of(spec, row->created), id});
+}
+
+VmUse VmTable::use_of_active(std::int64_t but) {
+  const Query row = first_row(
+      "SELECT count(*), total(cpus), total(memory_mib) FROM vm WHERE state != 'stopped' AND state IN"
+      " ('starting', 'running', 'paused', 'stopping') AND id != ?",
+      {but});
+  return use_in(row);
+}
+
+VmUse VmTable::use_of_project(const std::string& project, std::int64_t but) {
+  const Query row =
+      first_row("SELECT count(*), total(cpus), total(memory_mib) FROM vm WHERE project = ? AND id != ?",
+                {project, but});
+  return use_in(row);
+}
+
+Query VmTable::first_row(const char* sql, const std::vector<Bound>& values) {
+  Query row = store_.database().query(sql, values);
+  row.next();
+  return row;
 }
 
 std::int64_t VmTable::count() {

@@ -40,6 +40,13 @@ struct VmRow {
   VmSpec spec() const { return VmSpec::stored(spec_text); }
 };
 
+// What VMs are together.
+struct VmUse {
+  std::uint64_t vms = 0;
+  std::uint64_t cpus = 0;
+  std::uint64_t memory_mib = 0;
+};
+
 // What a list of VMs is to have.
 struct VmFilter {
   std::string project{};  // empty: any
@@ -79,11 +86,15 @@ class VmTable {
   // Throws ApiError (409): the name is taken.
   void set_spec(std::int64_t id, const VmSpec& spec);
 
+  // Of those that run or are about to, and of all in a project, but for one (0: none).
+  VmUse use_of_active(std::int64_t but);
+  VmUse use_of_project(const std::string& project, std::int64_t but);
   std::int64_t count();
   std::int64_t count_in(VmState state);
 
  private:
   std::vector<VmRow> rows(Query query);
+  Query first_row(const char* sql, const std::vector<Bound>& values);
 
   Store& store_;
 };

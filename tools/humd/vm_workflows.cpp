@@ -31,6 +31,7 @@ using std::chrono::steady_clock;
 constexpr milliseconds short_pause{1};
 constexpr milliseconds long_pause{20};
 constexpr int short_pauses = 20;
+constexpr int most_group_tries = 200;
 constexpr double settled = 60;  // seconds: a VM that has run so long has not failed at its start
 constexpr double longest_delay = 300;
 constexpr int passt_socket = 4;  // in passt
@@ -112,6 +113,8 @@ Task<> finish_creation(Manager& manager, Run& run) {
 
 Task<> reserve(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
+  expect_room(manager, row_of(manager, run));
+  expect_idle_volumes(manager, row_of(manager, run).spec());
   manager.vms().set_state(id, VmState::starting);
   manager.vms().set_wanted(id, true);
   const VmRow row = row_of(manager, run);
@@ -183,7 +186,8 @@ Fd start_user_network(Manager& manager, const VmRow& row) {
 Task<> spawn_vmm(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   if (manager.live().find(id) != nullptr) co_return;
-  if (co_await manager.adopt(id)) co_return;
+  if (co_await manager.adopt(id))
+    co_return manager.cgroups().enter(id, manager.live().find(id)->identity().pid);
   const Folders& folders = manager.folders();
   std::error_code none;
   std::filesystem::remove(folders.vm_record(id), none);  // of a process that has ended since
@@ -205,6 +209,7 @@ Task<> spawn_vmm(Manager& manager, Run& run) {
   manager.live().add(id, std::move(process));
   manager.vms().set_process(id, identity);
   manager.vms().set_started(id, wall_clock());
+  manager.cgroups().enter(id, identity.pid);
 }
 
 Task<> wait_for_end(Manager& manager, Run& run, TimePoint deadline) {
@@ -231,6 +236,17 @@ Task<> kill_vmm(Manager& manager, Run& run) {
   co_await end_process(manager, run, milliseconds(0));
   manager.live().remove(id);
   manager.vms().set_process(id, std::nullopt);
+}
+
+Task<> make_cgroups(Manager& manager, Run& run) {
+  manager.cgroups().make(vm_of(run), row_of(manager, run).spec().limits());
+  co_return;
+}
+
+// A process that has ended is in its group for a moment more. What is left is swept at the next start.
+Task<> remove_cgroups(Manager& manager, Run& run) {
+  for (int tries = 0; tries < most_group_tries && !manager.cgroups().remove(vm_of(run)); ++tries)
+    co_await run.changed.wait_until(steady_clock::now() + short_pause);
 }
 
 // Why a process has ended before it ran its VM.
@@ -333,7 +349,10 @@ Task<> record_end(Manager& manager, Run& run) {
     ended["detail"] = "the host was restarted";
   } else if (end.cause == "running" || end.cause.empty()) {
     ended["cause"] = run.operation.kind == "end" ? "lost" : "killed";
-    if (run.operation.kind == "end") ended["detail"] = "its process was killed without a word";
+    if (run.operation.kind == "end")
+      ended["detail"] = manager.cgroups().ran_out_of_memory(id)
+                            ? "the host ended its process, which wanted more memory than limits.memory_mib"
+                            : "its process was killed without a word";
   } else {
     ended["cause"] = end.cause;
     if (!end.detail.empty()) ended["detail"] = end.detail;
@@ -349,6 +368,7 @@ Task<> record_end(Manager& manager, Run& run) {
 Task<> clean_up(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   co_await disconnect_networks(manager, run);
+  co_await remove_cgroups(manager, run);
   manager.live().remove(id);
   remove_tree(manager.folders().live_vm(id));
   manager.vms().set_state(id, VmState::stopped);
@@ -416,6 +436,7 @@ Task<> mark_deleted(Manager& manager, Run& run) {
 
 Task<> clean_for_deletion(Manager& manager, Run& run) {
   co_await disconnect_networks(manager, run);
+  co_await remove_cgroups(manager, run);
   manager.live().remove(vm_of(run));
   remove_tree(manager.folders().live_vm(vm_of(run)));
 }
@@ -430,6 +451,7 @@ constexpr Step start_steps[] = {
     {"reserve", reserve, give_up_start},
     {"files", write_files, remove_files},
     {"networks", connect_networks, disconnect_networks},
+    {"cgroups", make_cgroups, remove_cgroups},
     {"spawn", spawn_vmm, kill_vmm},
     {"confirm", confirm},
 };
@@ -463,6 +485,7 @@ constexpr Step restart_steps[] = {
     {"reserve", reserve, give_up_start},
     {"files", write_files, remove_files},
     {"networks", connect_networks, disconnect_networks},
+    {"cgroups", make_cgroups, remove_cgroups},
     {"spawn", spawn_vmm, kill_vmm},
     {"confirm", confirm},
 };
@@ -472,9 +495,9 @@ constexpr Step delete_steps[] = {
 };
 
 constexpr Workflow workflows[] = {
-    {"create", create_steps}, {"start", start_steps},     {"stop", stop_steps},
-    {"kill", kill_steps},     {"end", end_steps},         {"pause", pause_steps},
-    {"resume", resume_steps}, {"restart", restart_steps}, {"delete", delete_steps},
+    {"create", create_steps},   {"start", start_steps},     {"stop", stop_steps},
+    {"kill", kill_steps, true}, {"end", end_steps, true},   {"pause", pause_steps},
+    {"resume", resume_steps},   {"restart", restart_steps}, {"delete", delete_steps, true},
 };
 
 }  // namespace

@@ -33,6 +33,7 @@ class Run {
     return wait_until(std::chrono::steady_clock::now() + time);
   }
   void cancel() {
+    if (is_final) return;
     cancel_wanted = true;
     stop_work = true;
     changed.notify_all();
@@ -51,6 +52,7 @@ class Run {
 
   Operation operation;
   Notifier changed;
+  bool is_final = false;
   bool cancel_wanted = false;
   std::atomic<bool> stop_work = false;
   std::atomic<std::uint64_t> done = 0;   // bytes
@@ -69,6 +71,7 @@ struct Step {
 struct Workflow {
   std::string_view kind;
   std::span<const Step> steps;
+  bool is_final = false;  // once begun it goes to its end, and is not cancelled
 };
 
 // What stopped a step, for clients.

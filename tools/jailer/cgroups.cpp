@@ -4,13 +4,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <fstream>
-#include <iterator>
 #include <optional>
-#include <sstream>
 
+#include "tools/cgroups/cgroup_files.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/fd.h"
 
@@ -19,64 +17,10 @@ namespace {
 
 constexpr mode_t group_mode = 0755;
 
-// A field of /proc/self/mounts: blanks and the like are octal there.
-std::string unescaped(std::string_view text) {
-  const auto octal = [&](std::size_t at) { return at < text.size() && text[at] >= '0' && text[at] <= '7'; };
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && octal(i + 1) && octal(i + 2) && octal(i + 3)) {
-      result += static_cast<char>((text[i + 1] - '0') << 6 | (text[i + 2] - '0') << 3 | (text[i + 3] - '0'));
-      i += 3;
-    } else {
-      result += text[i];
-    }
-  }
-  return result;
-}
-
-bool has_word(std::string_view list, std::string_view word, char separator) {
-  while (!list.empty()) {
-    const std::string_view each = list.substr(0, list.find(separator));
-    if (each == word) return true;
-    list.remove_prefix(std::min(list.size(), each.size() + 1));
-  }
-  return false;
-}
-
-// Where a hierarchy is mounted; controller is of version 1, empty for version 2.
-std::optional<std::string> mount_of(std::string_view mounts, std::string_view controller) {
-  std::istringstream lines{std::string(mounts)};
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream fields(line);
-    std::string device;
-    std::string folder;
-    std::string type;
-    std::string options;
-    fields >> device >> folder >> type >> options;
-    if (controller.empty() ? type == "cgroup2" : type == "cgroup" && has_word(options, controller, ','))
-      return unescaped(folder);
-  }
-  return {};
-}
-
-std::string content_of(const std::string& path) {
-  std::ifstream file(path);
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0) text.pop_back();
-  return text;
-}
-
-void write_to(const std::string& path, const std::string& value) {
-  const Fd file = open_file(path, O_WRONLY | O_NOFOLLOW, 0, "see whether the controller has such a file");
-  if (::write(file.get(), value.data(), value.size()) != static_cast<ssize_t>(value.size()))
-    throw HostError(errno, "write '" + value + "' to '" + path + "'",
-                    "see what the kernel's description of cgroups accepts there");
-}
-
 // A version 1 cpuset has neither processors nor memory at first, and takes no process then.
 void inherit_cpuset(const std::string& folder, const std::string& parent) {
   for (const char* const name : {"/cpuset.cpus", "/cpuset.mems"})
-    if (content_of(folder + name).empty()) write_to(folder + name, content_of(parent + name));
+    if (cgroup_text(folder + name).empty()) write_cgroup_file(folder + name, cgroup_text(parent + name));
 }
 
 // Makes what is missing of the path, and has the controllers on in all but its last part.
@@ -84,8 +28,8 @@ void make_groups(const CgroupPlan& plan, Undo& undo) {
   std::string folder = plan.mount;
   for (std::size_t begin = 0; begin <= plan.path.size();) {
     for (const std::string& controller : plan.controllers)
-      if (!has_word(content_of(folder + "/cgroup.subtree_control"), controller, ' '))
-        write_to(folder + "/cgroup.subtree_control", "+" + controller);
+      if (!has_word(cgroup_text(folder + "/cgroup.subtree_control"), controller, ' '))
+        write_cgroup_file(folder + "/cgroup.subtree_control", "+" + controller);
     const std::size_t end = std::min(plan.path.find('/', begin), plan.path.size());
     const std::string name = plan.path.substr(begin, end - begin);
     const Fd parent = open_file(folder, O_PATH | O_DIRECTORY);
@@ -126,7 +70,7 @@ std::optional<Fd> present_group(const CgroupPlan& plan) {
 std::vector<CgroupPlan> plan_cgroups(const JailerArguments& arguments, std::string_view mounts) {
   const std::string own = arguments.parent_cgroup + "/" + arguments.id;
   if (arguments.cgroup_version == 2) {
-    const std::optional<std::string> mount = mount_of(mounts, {});
+    const std::optional<std::string> mount = cgroup_mount(mounts, {});
     if (!mount)
       throw ConfigError("--cgroup-version", "2", "this host has no such hierarchy mounted",
                         "give 1, or mount it: mount -t cgroup2 cgroup2 FOLDER");
@@ -143,7 +87,7 @@ std::vector<CgroupPlan> plan_cgroups(const JailerArguments& arguments, std::stri
   }
   std::vector<CgroupPlan> plans;
   for (const CgroupSetting& each : arguments.cgroups) {
-    const std::optional<std::string> mount = mount_of(mounts, each.controller());
+    const std::optional<std::string> mount = cgroup_mount(mounts, each.controller());
     if (!mount)
       throw ConfigError(
           "--cgroup", each.file + "=" + each.value,
@@ -165,16 +109,16 @@ void enter_cgroup(const CgroupPlan& plan, Undo& undo) {
     struct stat status{};
     if (::stat(folder.c_str(), &status) != 0) return;
   } else {
-    const std::string available = content_of(plan.mount + "/cgroup.controllers");
+    const std::string available = cgroup_text(plan.mount + "/cgroup.controllers");
     for (const std::string& each : plan.controllers)
       if (!has_word(available, each, ' '))
         throw ConfigError("--cgroup", each, "the version 2 hierarchy has no such controller",
                           "it has: " + (available.empty() ? "none" : available));
     make_groups(plan, undo);
-    for (const CgroupSetting& each : plan.settings) write_to(folder + "/" + each.file, each.value);
+    for (const CgroupSetting& each : plan.settings) write_cgroup_file(folder + "/" + each.file, each.value);
   }
   std::optional<Fd> before = present_group(plan);
-  write_to(folder + "/cgroup.procs", "0");  // this process
+  write_cgroup_file(folder + "/cgroup.procs", "0");  // this process
   if (before) undo.moved(std::move(*before));
 }
 

@@ -16,6 +16,7 @@
 #include "tools/hum/exit_codes.h"
 #include "tools/hum/kernel_store.h"
 #include "tools/hum/vm/daemon_client.h"
+#include "tools/hum/vm/limit_option.h"
 #include "tools/hum/vm/text_table.h"
 #include "tools/hum/vm/vm_console.h"
 #include "vmm/base/errors.h"
@@ -113,6 +114,7 @@ struct VmCommand::Options {
   std::vector<std::string> volumes;
   std::vector<std::string> devices;
   std::vector<std::string> labels;
+  std::vector<std::string> limits;
   std::string restart = "no";
   std::string project = "default";
   bool autostart = false;
@@ -125,6 +127,8 @@ struct VmCommand::Options {
   std::string of = "console";
   std::string wanted = "stopped";
   std::vector<std::string> changes;
+  std::string old_name;
+  std::string new_name;
   bool dry_run = false;
 
   DaemonClient client() const { return DaemonClient(daemon); }
@@ -211,6 +215,7 @@ json VmCommand::Options::spec() const {
     add(device.substr(0, comma), device.substr(std::min(comma + 1, device.size())));
   }
   if (!all.empty()) spec["devices"] = all;
+  if (!limits.empty()) spec["limits"] = limits_of(limits);
   for (const std::string& label : labels) {
     const std::size_t equals = label.find('=');
     if (equals == std::string::npos || equals == 0)
@@ -243,6 +248,12 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
   add_creation(*app.add_subcommand("run", "Create a VM, start it, and attach to its console"), true,
                exit_code);
   add_creation(*app.add_subcommand("create", "Create a VM"), false, exit_code);
+  capacity_ = std::make_unique<CapacityCommand>(
+      *app.add_subcommand("capacity", "Tell how many more VMs there is room for"), exit_code);
+  CLI::App& rename_app = *app.add_subcommand("rename", "Give a VM another name, also while it runs");
+  rename_app.add_option("VM", options_->old_name, "the VM's name or number")->required();
+  rename_app.add_option("NEW", options_->new_name, "its name from now on")->required();
+  rename_app.callback([this, &exit_code] { exit_code = rename(); });
   add_action(app, "start", "Start VMs", exit_code);
   add_action(app, "stop", "Ask the guests to end, and end them if they do not", exit_code);
   add_action(app, "restart", "Stop VMs and start them again", exit_code);
@@ -322,6 +333,8 @@ void VmCommand::add_creation(CLI::App& app, bool runs, int& exit_code) {
       "[ADDRESS:]HOST:GUEST[/udp]: a port of the host for the guest's server, on its first network; "
       "may be repeated");
   app.add_option("--device", options.devices, "any device: KIND[,KEY=VALUE...]; may be repeated");
+  app.add_option("--limit", options.limits,
+                 "of the VM's process on this host: " + limit_help() + "; may be repeated");
   app.add_option("-l,--label", options.labels, "NAME=VALUE; may be repeated");
   app.add_option("--restart", options.restart, "when it has ended by itself: no, on-failure or always")
       ->check(CLI::IsMember({"no", "on-failure", "always"}))
@@ -474,6 +487,14 @@ int VmCommand::update() {
       "PATCH", path_of(options_->names.front()) + (options_->dry_run ? "?dry_run=true" : ""), &changes);
   for (const json& field : answer["needs_restart"])
     std::printf("%s: from the next start on\n", field.get<std::string>().c_str());
+  return exit_ok;
+}
+
+int VmCommand::rename() {
+  DaemonClient client = options_->client();
+  const json change = {{"name", options_->new_name}};
+  client.call("PATCH", path_of(options_->old_name), &change);
+  std::printf("%s\n", options_->new_name.c_str());
   return exit_ok;
 }
 

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "tools/hum/vm/project_command.h"
+
 namespace CLI {
 class App;
 }
@@ -33,9 +35,11 @@ class VmCommand {
   int logs();
   int wait();
   int update();
+  int rename();
   int stats();
 
   std::unique_ptr<Options> options_;
+  std::unique_ptr<CapacityCommand> capacity_;
 };
 
 }  // namespace hum
