@@ -479,6 +479,9 @@ Task<> Manager::recover() {
   sweep();
 
   if (rebooted) {
+    // Those that ran have ended by that; what is to start with the host does, whether it ran or not.
+    const auto ends = [](const auto& each) { return each.second->operation.kind == "end"; };
+    while (std::any_of(runs_.begin(), runs_.end(), ends)) co_await changed_.wait_until();
     std::vector<std::pair<unsigned, VmRow>> due;
     for (const VmRow& vm : vms_.in_states({stopped})) {
       const VmSpec spec = vm.spec();

@@ -86,7 +86,9 @@ constexpr Step delete_image_steps[] = {
     {"forget", forget_image},
     {"tell", tell_image_gone},
 };
-constexpr Workflow image_workflows[] = {{"import", import_steps}, {"delete", delete_image_steps, true}};
+constexpr Workflow image_workflows[] = {
+    {.kind = "import", .steps = import_steps, .is_lasting = true},
+    {.kind = "delete", .steps = delete_image_steps, .is_final = true, .is_lasting = true}};
 
 // --- volumes ---
 
@@ -169,7 +171,9 @@ constexpr Step delete_volume_steps[] = {
     {"tell", tell_volume_gone},
 };
 constexpr Workflow volume_workflows[] = {
-    {"create", create_volume_steps}, {"resize", resize_volume_steps}, {"delete", delete_volume_steps, true}};
+    {.kind = "create", .steps = create_volume_steps, .is_lasting = true},
+    {.kind = "resize", .steps = resize_volume_steps, .is_lasting = true},
+    {.kind = "delete", .steps = delete_volume_steps, .is_final = true, .is_lasting = true}};
 
 // --- networks ---
 
@@ -216,8 +220,9 @@ constexpr Step delete_network_steps[] = {
     {"forget", forget_network},
     {"tell", tell_network_gone},
 };
-constexpr Workflow network_workflows[] = {{"create", create_network_steps},
-                                          {"delete", delete_network_steps, true}};
+constexpr Workflow network_workflows[] = {
+    {.kind = "create", .steps = create_network_steps, .is_lasting = true},
+    {.kind = "delete", .steps = delete_network_steps, .is_final = true, .is_lasting = true}};
 
 const Workflow* found_in(std::span<const Workflow> workflows, std::string_view kind) {
   const auto found = std::find_if(workflows.begin(), workflows.end(),

@@ -177,19 +177,19 @@ TEST_CASE("when the host has been restarted, what is to start with it does so in
     co_await stopped(manager, "second", R"({"autostart": true, "start_order": 20})");
     co_await stopped(manager, "second-too", R"({"autostart": true, "start_order": 20})");
     co_await stopped(manager, "idle");
-    // It ended when the host went down: its policy counts.
-    co_await running(manager, "ran", R"({"autostart": true})");
+    co_await running(manager, "ran", R"({"autostart": true, "start_order": 10})");
     last = last_operation(manager);
   });
   restart_host(place);
-  const std::vector<std::string> started = {"first done", "second done", "second-too done", "third done"};
+  const std::vector<std::string> started = {"first done", "ran done", "second done", "second-too done",
+                                            "third done"};
   run_daemon_at(place, false, {}, [&](Manager& manager) -> Task<> {
     co_await settle(manager);
     CHECK(operations(manager, "start", last) == started);
     for (const char* const name : {"first", "second", "second-too", "third"})
       CHECK(words_of(manager, name) == "running");
     CHECK(words_of(manager, "idle") == "stopped");
-    CHECK(words_of(manager, "ran") == lost);
+    CHECK(words_of(manager, "ran") == came_back);
     CHECK(untidy(manager, place) == "");
     const Say say = [](const std::string&) {};
     co_await act(manager, say, "first", "kill");

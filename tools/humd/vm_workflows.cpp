@@ -495,9 +495,15 @@ constexpr Step delete_steps[] = {
 };
 
 constexpr Workflow workflows[] = {
-    {"create", create_steps},   {"start", start_steps},     {"stop", stop_steps},
-    {"kill", kill_steps, true}, {"end", end_steps, true},   {"pause", pause_steps},
-    {"resume", resume_steps},   {"restart", restart_steps}, {"delete", delete_steps, true},
+    {.kind = "create", .steps = create_steps, .is_lasting = true},
+    {.kind = "start", .steps = start_steps},
+    {.kind = "stop", .steps = stop_steps},
+    {.kind = "kill", .steps = kill_steps, .is_final = true},
+    {.kind = "end", .steps = end_steps, .is_final = true},
+    {.kind = "pause", .steps = pause_steps},
+    {.kind = "resume", .steps = resume_steps},
+    {.kind = "restart", .steps = restart_steps},
+    {.kind = "delete", .steps = delete_steps, .is_final = true, .is_lasting = true},
 };
 
 }  // namespace

@@ -35,7 +35,7 @@ class Carrier {
 
   Task<> carry_out() {
     // What a power cut leaves of the steps' work is known by the operation alone.
-    co_await until_stored(store_, run_, [&]() -> Task<> { co_await store_.synced(); });
+    if (workflow_.is_lasting) co_await sync();
     const int count = static_cast<int>(workflow_.steps.size());
     Operation& operation = run_.operation;
     if (!operation.undoing) {
@@ -49,6 +49,10 @@ class Carrier {
   }
 
  private:
+  Task<> sync() {
+    co_await until_stored(store_, run_, [&]() -> Task<> { co_await store_.synced(); });
+  }
+
   Task<> enter(int index) {
     const Step& step = workflow_.steps[static_cast<std::size_t>(index)];
     run_.step = step.name;

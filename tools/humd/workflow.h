@@ -72,6 +72,8 @@ struct Workflow {
   std::string_view kind;
   std::span<const Step> steps;
   bool is_final = false;  // once begun it goes to its end, and is not cancelled
+  // What it makes outlives the host, so that it is known there before it is begun.
+  bool is_lasting = false;
 };
 
 // What stopped a step, for clients.
