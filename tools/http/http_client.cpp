@@ -58,15 +58,14 @@ HttpReply reply_of(http::response<http::string_body>&& response) {
   throw HostError(number, "ask '" + socket + "'");
 }
 
-}  // namespace
+using Connection = std::shared_ptr<Local::socket>;
 
-asio::awaitable<HttpReply> http_call(std::string socket, HttpCall call, std::chrono::milliseconds patience) {
-  UnixAddress::of("socket", socket);  // checks its length
-  const auto executor = co_await asio::this_coro::executor;
+// connect: there is none to that path yet.
+asio::awaitable<HttpReply> exchange(Connection connection, bool connect, std::string name, HttpCall call,
+                                    std::chrono::milliseconds patience) {
   // Shared with the alarm, which may go off late.
-  const auto connection = std::make_shared<Local::socket>(executor);
   const auto timed_out = std::make_shared<bool>(false);
-  asio::steady_timer alarm(executor, patience);
+  asio::steady_timer alarm(connection->get_executor(), patience);
   alarm.async_wait([connection, timed_out](const Error& cancelled) {
     if (cancelled) return;
     *timed_out = true;
@@ -79,38 +78,26 @@ asio::awaitable<HttpReply> http_call(std::string socket, HttpCall call, std::chr
   http::response_parser<http::string_body> parser;
   parser.body_limit(largest_reply);
   const auto request = request_of(call);
-  co_await connection->async_connect(Local::endpoint(socket), redirected);
+  if (connect) co_await connection->async_connect(Local::endpoint(name), redirected);
   if (!error) co_await http::async_write(*connection, request, redirected);
   // Whoever refuses a request may close before it has read all of it: what it says counts.
   if (!error || error == asio::error::broken_pipe)
     co_await http::async_read(*connection, buffer, parser, redirected);
   alarm.cancel();
-  if (*timed_out) throw HostError(ETIMEDOUT, "ask '" + socket + "'");
-  if (error) fail(error, socket);
+  if (*timed_out) throw HostError(ETIMEDOUT, "ask '" + name + "'");
+  if (error) fail(error, name);
   co_return reply_of(parser.release());
 }
 
-HttpReply blocking_http_call(const std::string& socket, const HttpCall& call,
-                             std::chrono::milliseconds patience) {
-  asio::io_context context{1};
-  auto reply = asio::co_spawn(context, http_call(socket, call, patience), asio::use_future);
-  context.run();
-  return reply.get();
-}
-
-HttpReply blocking_http_stream(const std::string& socket, const HttpCall& call,
-                               const std::function<bool(std::string_view piece)>& take) {
-  UnixAddress::of("socket", socket);  // checks its length
-  asio::io_context context{1};
-  Local::socket connection(context);
+HttpReply stream(Local::socket& connection, const std::string& name, const HttpCall& call,
+                 const std::function<bool(std::string_view piece)>& take) {
   Error error;
-  connection.connect(Local::endpoint(socket), error);
   boost::beast::flat_buffer buffer;
   http::response_parser<http::buffer_body> parser;
   parser.body_limit(boost::none);
-  if (!error) http::write(connection, request_of(call), error);
+  http::write(connection, request_of(call), error);
   if (!error) http::read_header(connection, buffer, parser, error);
-  if (error) fail(error, socket);
+  if (error) fail(error, name);
   HttpReply reply{.status = parser.get().result_int()};
   std::array<char, 16384> piece;
   while (!parser.is_done()) {
@@ -124,9 +111,53 @@ HttpReply blocking_http_stream(const std::string& socket, const HttpCall& call,
       return reply;
     if (error == http::error::need_buffer) error = {};
     if (error == http::error::end_of_stream || error == http::error::partial_message) break;
-    if (error) fail(error, socket);
+    if (error) fail(error, name);
   }
   return reply;
+}
+
+}  // namespace
+
+asio::awaitable<HttpReply> http_call(std::string socket, HttpCall call, std::chrono::milliseconds patience) {
+  UnixAddress::of("socket", socket);  // checks its length
+  auto connection = std::make_shared<Local::socket>(co_await asio::this_coro::executor);
+  co_return co_await exchange(std::move(connection), true, std::move(socket), std::move(call), patience);
+}
+
+HttpReply blocking_http_call(const std::string& socket, const HttpCall& call,
+                             std::chrono::milliseconds patience) {
+  asio::io_context context{1};
+  auto reply = asio::co_spawn(context, http_call(socket, call, patience), asio::use_future);
+  context.run();
+  return reply.get();
+}
+
+HttpReply blocking_http_call(Fd connection, const std::string& name, const HttpCall& call,
+                             std::chrono::milliseconds patience) {
+  asio::io_context context{1};
+  auto socket = std::make_shared<Local::socket>(context, Local(), connection.release());
+  auto reply =
+      asio::co_spawn(context, exchange(std::move(socket), false, name, call, patience), asio::use_future);
+  context.run();
+  return reply.get();
+}
+
+HttpReply blocking_http_stream(const std::string& socket, const HttpCall& call,
+                               const std::function<bool(std::string_view piece)>& take) {
+  UnixAddress::of("socket", socket);  // checks its length
+  asio::io_context context{1};
+  Local::socket connection(context);
+  Error error;
+  connection.connect(Local::endpoint(socket), error);
+  if (error) fail(error, socket);
+  return stream(connection, socket, call, take);
+}
+
+HttpReply blocking_http_stream(Fd connection, const std::string& name, const HttpCall& call,
+                               const std::function<bool(std::string_view piece)>& take) {
+  asio::io_context context{1};
+  Local::socket socket(context, Local(), connection.release());
+  return stream(socket, name, call, take);
 }
 
 }  // namespace hum

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "vmm/base/fd.h"
+
 namespace hum {
 
 // What a server has sent is no answer that makes sense.
@@ -46,6 +48,12 @@ HttpReply blocking_http_call(const std::string& socket, const HttpCall& call,
 // A GET whose answer does not end: gives what comes to take, until take answers false or the server closes.
 // Of an answer other than 200 it is the body, which is returned. Throws as above.
 HttpReply blocking_http_stream(const std::string& socket, const HttpCall& call,
+                               const std::function<bool(std::string_view piece)>& take);
+
+// The same over a connection that there is already. name: what stands in errors for the socket's path.
+HttpReply blocking_http_call(Fd connection, const std::string& name, const HttpCall& call,
+                             std::chrono::milliseconds patience);
+HttpReply blocking_http_stream(Fd connection, const std::string& name, const HttpCall& call,
                                const std::function<bool(std::string_view piece)>& take);
 
 }  // namespace hum

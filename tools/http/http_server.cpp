@@ -170,7 +170,7 @@ struct HttpServer::Parts : std::enable_shared_from_this<HttpServer::Parts> {
 
   // Each holds the parts, and they the context's work.
   static asio::awaitable<void> accept(std::shared_ptr<Parts> self);
-  static asio::awaitable<void> serve(std::shared_ptr<Parts> self, Local::socket socket);
+  static asio::awaitable<void> serve(std::shared_ptr<Parts> self, Local::socket socket, uid_t peer);
   asio::awaitable<std::optional<ApiAnswer>> ask(ApiRequest request);
   asio::awaitable<void> stream(Local::socket& socket, ApiAnswer answer, std::string_view first_input);
   asio::awaitable<void> send_output(Local::socket& socket, ApiStream& stream, asio::steady_timer& timer);
@@ -198,7 +198,8 @@ asio::awaitable<void> HttpServer::Parts::accept(std::shared_ptr<Parts> self) {
     Local::socket socket =
         co_await self->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
     if (!error) {
-      asio::co_spawn(context, serve(self, std::move(socket)), asio::detached);
+      const uid_t peer = self->settings.asks_peer ? peer_of(socket) : static_cast<uid_t>(-1);
+      asio::co_spawn(context, serve(self, std::move(socket), peer), asio::detached);
     } else if (self->is_open) {  // no descriptor is left: another connection may give one back
       asio::steady_timer pause(context, accept_pause);
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
@@ -309,14 +310,14 @@ asio::awaitable<std::optional<ApiAnswer>> HttpServer::Parts::ask(ApiRequest requ
   co_return std::move(pending->answer);
 }
 
-asio::awaitable<void> HttpServer::Parts::serve(std::shared_ptr<Parts> self, Local::socket socket) {
+asio::awaitable<void> HttpServer::Parts::serve(std::shared_ptr<Parts> self, Local::socket socket,
+                                               uid_t peer) {
   struct Counted {
     explicit Counted(std::size_t& its_count) : count(++its_count) {}
     ~Counted() { --count; }
     std::size_t& count;
   };
   const Settings& settings = self->settings;
-  const uid_t peer = settings.asks_peer ? peer_of(socket) : static_cast<uid_t>(-1);
   struct Unsent {
     explicit Unsent(Parts& its_parts) : parts(its_parts) { parts.begin_answer(); }
     ~Unsent() { parts.end_answer(); }
@@ -382,6 +383,15 @@ HttpServer::HttpServer(asio::io_context& context, Settings settings, Handler han
 
 HttpServer::~HttpServer() {
   parts_->close();
+}
+
+void HttpServer::serve(Fd connection, uid_t peer) {
+  Local::socket socket(parts_->context);
+  Error error;
+  socket.assign(Local(), connection.get(), error);
+  if (error) return;  // closed
+  connection.release();
+  asio::co_spawn(parts_->context, Parts::serve(parts_, std::move(socket), peer), asio::detached);
 }
 
 std::size_t HttpServer::unsent() const {

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "tools/http/api_message.h"
+#include "vmm/base/fd.h"
 
 namespace hum {
 
@@ -46,6 +47,9 @@ class HttpServer {
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
+
+  // Serves a connection that was made elsewhere, as one of its own. On the context's thread.
+  void serve(Fd connection, uid_t peer);
 
   // Answers on their way, and streams. Any thread.
   std::size_t unsent() const;

@@ -23,6 +23,24 @@ std::string usual_vmm() {
   return (self.parent_path() / "hum-vmm").string();
 }
 
+// All of them, or none.
+void check_tls(DaemonArguments& arguments) {
+  TlsFiles& files = arguments.tls;
+  files.authorities_option = "--tls-client-ca";
+  const std::pair<std::string_view, const std::string&> all[] = {
+      {"--listen", arguments.listen},
+      {files.certificate_option, files.certificate},
+      {files.key_option, files.key},
+      {files.authorities_option, files.authorities},
+  };
+  const auto is_given = [](const auto& each) { return !each.second.empty(); };
+  if (std::none_of(std::begin(all), std::end(all), is_given)) return;
+  for (const auto& [option, value] : all)
+    if (value.empty())
+      throw ConfigError(std::string(option), "", "missing",
+                        "give --listen, --tls-cert, --tls-key and --tls-client-ca together, or none of them");
+}
+
 }  // namespace
 
 std::optional<DaemonArguments> parse_daemon_arguments(const std::vector<std::string>& arguments) {
@@ -39,13 +57,21 @@ std::optional<DaemonArguments> parse_daemon_arguments(const std::vector<std::str
   app.add_option("--socket", result.socket, "Unix socket of the API (default: humd.sock in the run folder)");
   app.add_option("--vmm", result.vmm_program,
                  "program that runs a VM (default: hum-vmm beside this program)");
+  app.add_option("--listen", result.listen,
+                 "ADDRESS:PORT of the API by TLS, besides its socket; port 0: any, which is printed");
+  app.add_option("--tls-cert", result.tls.certificate, "PEM file of this host's certificate, for --listen");
+  app.add_option("--tls-key", result.tls.key, "PEM file of its key, which nobody else may read");
+  app.add_option("--tls-client-ca", result.tls.authorities,
+                 "PEM file of the authority that clients' certificates are signed by");
   app.add_option("--memory-share", result.share.memory_percent,
                  "percent of the host's memory that VMs together may have (default: 90)")
       ->check(CLI::Range(1U, 10'000U));
   app.add_option("--cpu-share", result.share.cpus_per_processor,
                  "processors of VMs for each of the host's (default: 16)")
       ->check(CLI::Range(1U, 100'000U));
-  app.footer("Examples:\n  humd\n  humd --state /srv/hum --run /run/hum --socket /run/hum/api.sock");
+  app.footer(
+      "Examples:\n  humd\n  humd --state /srv/hum --run /run/hum --socket /run/hum/api.sock\n"
+      "  humd --listen 0.0.0.0:8443 --tls-cert host.pem --tls-key host.key --tls-client-ca clients.pem");
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as the parser wants them
   try {
     app.parse(reversed);
@@ -54,6 +80,7 @@ std::optional<DaemonArguments> parse_daemon_arguments(const std::vector<std::str
     app.exit(error);
     return {};
   }
+  check_tls(result);
   if (state.empty() || run.empty()) result.folders = Folders::usual();
   if (!state.empty()) result.folders.state = fs::absolute(state);
   if (!run.empty()) result.folders.run = fs::absolute(run);

@@ -7,6 +7,7 @@
 
 #include "tools/humd/capacity.h"
 #include "tools/humd/folders.h"
+#include "tools/tls/tls_context.h"
 
 namespace hum {
 
@@ -15,6 +16,8 @@ struct DaemonArguments {
   Folders folders;
   std::string socket;       // empty: humd.sock in the run folder
   std::string vmm_program;  // absolute
+  std::string listen;       // the address of the API by TLS; empty: there is none
+  TlsFiles tls;
   HostShare share{};
 };
 

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <cstddef>
@@ -15,12 +16,14 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "tools/humd/api.h"
 #include "tools/humd/files.h"
 #include "tools/humd/manager.h"
+#include "tools/tls/tls_listener.h"
 #include "vmm/base/fd.h"
 
 namespace hum {
@@ -73,6 +76,29 @@ HttpServer::Settings server_settings(const std::string& socket) {
   return settings;
 }
 
+// A client's connection is one of the server's own from here on.
+void serve_tls(TlsListener& listener, boost::asio::io_context& context, HttpServer& server) {
+  std::printf("humd: listens at https://%s\n", listener.address().c_str());
+  std::fflush(stdout);
+  listener.start(
+      [&context, &server](Fd connection, uid_t user) {
+        boost::asio::post(context, [&server, user, taken = std::move(connection)]() mutable {
+          server.serve(std::move(taken), user);
+        });
+      },
+      [](std::string_view line) {
+        std::fprintf(stderr, "humd: %.*s\n", static_cast<int>(line.size()), line.data());
+      });
+}
+
+std::unique_ptr<TlsListener> tls_listener(const DaemonArguments& arguments, uid_t administrator) {
+  if (arguments.listen.empty()) return {};
+  TlsListener::Settings settings{.address = arguments.listen, .files = arguments.tls};
+  settings.administrator = administrator;
+  settings.most_connections = most_connections / 2;  // the socket keeps room for its own
+  return std::make_unique<TlsListener>(std::move(settings));
+}
+
 }  // namespace
 
 void run_daemon(const DaemonArguments& arguments) {
@@ -84,10 +110,12 @@ void run_daemon(const DaemonArguments& arguments) {
   }
   boost::asio::io_context context{1};
   ManagerSettings settings{.folders = arguments.folders, .vmm_program = arguments.vmm_program};
+  const uid_t administrator = settings.administrator;
   settings.share = arguments.share;
   Manager manager(context, std::move(settings));
   Api api(context, manager);
   std::optional<HttpServer> server;
+  const std::unique_ptr<TlsListener> tls = tls_listener(arguments, administrator);
   std::exception_ptr trouble;
   boost::asio::signal_set signals(context, SIGTERM, SIGINT);
   signals.async_wait([&](const boost::system::error_code& error, int /*signal*/) {
@@ -102,6 +130,7 @@ void run_daemon(const DaemonArguments& arguments) {
                      [&api](ApiRequest request, HttpServer::Respond respond) {
                        api.handle(std::move(request), std::move(respond));
                      });
+      if (tls) serve_tls(*tls, context, *server);
       tell_ready();
     } catch (...) {
       trouble = std::current_exception();

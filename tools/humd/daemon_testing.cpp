@@ -12,8 +12,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tools/humd/files.h"
 #include "vmm/base/fd.h"
@@ -51,7 +51,10 @@ std::set<pid_t> DaemonPlace::processes() const {
     const auto pid = static_cast<pid_t>(number);
     if (pid <= 1) continue;
     std::ifstream file("/proc/" + std::to_string(pid) + "/cmdline");
-    const std::string line(std::istreambuf_iterator<char>(file), {});
+    // One that ends meanwhile cannot be read, which the file itself would throw.
+    std::ostringstream text;
+    text << file.rdbuf();
+    const std::string line = text.str();
     if (line.starts_with(HUM_FAKE_VMM) && line.find(folders_.run.string() + "/") != std::string::npos)
       found.insert(pid);
   }

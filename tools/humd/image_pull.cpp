@@ -26,11 +26,11 @@
 #include <thread>
 #include <vector>
 
-#include "tools/hum/process.h"
 #include "tools/humd/file_changes.h"
 #include "tools/humd/file_copy.h"
 #include "tools/humd/http_url.h"
 #include "tools/humd/sha256.h"
+#include "tools/tls/tcp_address.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
 #include "vmm/base/printable.h"
@@ -161,21 +161,6 @@ class Progress {
   std::uint64_t size_ = 0;
   bool whole_ = false;
 };
-
-// By getent, as a static program cannot load what the host resolves names with.
-std::vector<Tcp::endpoint> endpoints_of(const HttpUrl& url) {
-  Error error;
-  const auto address = asio::ip::make_address(url.host, error);
-  if (!error) return {{address, url.port}};
-  std::vector<Tcp::endpoint> all;
-  std::istringstream lines(run_process({"getent", "ahosts", url.host}).output);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.find(" STREAM") == std::string::npos) continue;
-    const auto each = asio::ip::make_address(line.substr(0, line.find(' ')), error);
-    if (!error) all.emplace_back(each, url.port);
-  }
-  return all;
-}
 
 std::optional<std::uint64_t> number_of(std::string_view text) {
   std::uint64_t number = 0;
@@ -310,7 +295,7 @@ class Pull {
   // Sets trouble_ where another try may help.
   void get_from(HttpUrl url) {
     for (unsigned redirects = 0;; ++redirects) {
-      const auto endpoints = endpoints_of(url);
+      const auto endpoints = endpoints_of(url.host, url.port);
       if (endpoints.empty()) {
         trouble_ = {EHOSTUNREACH, "the host '" + url.host + "' is not known"};
         return;

@@ -12,7 +12,7 @@
 # shellcheck disable=SC2034 # the arrays are used by name
 HUM_BUILD_PACKAGES=(
   g++ cmake ninja-build 'pkg-config|pkgconf' git ccache binutils linux-libc-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev catch2 nettle-dev
-  zlib1g-dev liblzma-dev libbz2-dev libzstd-dev liblz4-dev libblkid-dev liburing-dev libseccomp-dev libsqlite3-dev 'libboost1.81-dev|libboost-dev'
+  zlib1g-dev liblzma-dev libbz2-dev libzstd-dev liblz4-dev libblkid-dev liburing-dev libseccomp-dev libsqlite3-dev libssl-dev 'libboost1.81-dev|libboost-dev'
 )
 
 # For the checks beyond the unit tests: a second compiler with fuzzing and sanitizers, formatting,

@@ -14,7 +14,6 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "tools/http/http_client.h"
 #include "tools/humd/folders.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
@@ -40,16 +39,68 @@ bool is_nobody(const HostError& error) {
   throw DaemonError(reply.status, "", "the daemon answers with status " + std::to_string(reply.status));
 }
 
+std::string from_environment(const char* name) {
+  const char* const given = std::getenv(name);
+  return given == nullptr ? std::string() : given;
+}
+
+void complete(std::string& file, const char* option, const char* variable) {
+  if (file.empty()) file = from_environment(variable);
+  if (file.empty())
+    throw ConfigError(option, "", "missing, as there is a host",
+                      std::string("give --") + option + " FILE, or set " + variable);
+}
+
+// The relay knows best why there is no answer.
+HttpReply over(TlsRelay& relay, const TlsHost& host, const std::function<HttpReply(Fd)>& ask) {
+  try {
+    return ask(relay.take_connection());
+  } catch (const HostError&) {
+    const std::string words = relay.words();
+    if (words.empty()) throw;
+    throw DaemonError(0, "not-reached", "cannot reach the daemon at '" + host.url + "': " + words);
+  }
+}
+
 }  // namespace
 
-DaemonClient::DaemonClient(std::string socket, bool may_start) : socket_(std::move(socket)) {
-  if (!socket_.empty()) return;
-  if (const char* const given = std::getenv("HUM_SOCKET"); given != nullptr && given[0] != '\0') {
-    socket_ = given;
+DaemonClient::DaemonClient(DaemonAddress address)
+    : socket_(std::move(address.socket)), host_(std::move(address.host)) {
+  if (socket_.empty() && host_.url.empty()) {
+    socket_ = from_environment("HUM_SOCKET");
+    host_.url = from_environment("HUM_HOST");
+  }
+  if (!socket_.empty() && !host_.url.empty())
+    throw ConfigError("host", host_.url, "there is a socket, too: '" + socket_ + "'",
+                      "give one of --host and --socket (HUM_HOST and HUM_SOCKET)");
+  if (is_remote()) {
+    complete(host_.certificate, "tls-cert", "HUM_TLS_CERT");
+    complete(host_.key, "tls-key", "HUM_TLS_KEY");
+    complete(host_.authorities, "tls-ca", "HUM_TLS_CA");
     return;
   }
+  if (!socket_.empty()) return;
   socket_ = Folders::usual().socket();
-  may_start_ = may_start;
+  may_start_ = !address.no_start;
+}
+
+HttpReply DaemonClient::ask(const HttpCall& request) const {
+  if (!is_remote()) return blocking_http_call(socket_, request, call_patience);
+  TlsRelay relay(host_);
+  const std::function<HttpReply(Fd)> asked = [&](Fd connection) {
+    return blocking_http_call(std::move(connection), host_.url, request, call_patience);
+  };
+  return over(relay, host_, asked);
+}
+
+HttpReply DaemonClient::ask_for_stream(const HttpCall& request,
+                                       const std::function<bool(std::string_view piece)>& take) const {
+  if (!is_remote()) return blocking_http_stream(socket_, request, take);
+  TlsRelay relay(host_);
+  const std::function<HttpReply(Fd)> asked = [&](Fd connection) {
+    return blocking_http_stream(std::move(connection), host_.url, request, take);
+  };
+  return over(relay, host_, asked);
 }
 
 // Of this user, beside this program, in a session of its own.
@@ -87,11 +138,11 @@ json DaemonClient::call(const std::string& method, const std::string& target, co
   const auto late = std::chrono::steady_clock::now() + start_patience;
   for (bool started = false;;) {
     try {
-      const HttpReply reply = blocking_http_call(socket_, request, call_patience);
+      const HttpReply reply = ask(request);
       if (reply.status >= 300) refuse(reply);
       return reply.body.empty() ? json::object() : json::parse(reply.body);
     } catch (const HostError& error) {
-      if (!is_nobody(error) || std::chrono::steady_clock::now() > late) throw;
+      if (is_remote() || !is_nobody(error) || std::chrono::steady_clock::now() > late) throw;
       if (!may_start_)
         throw HostError(error.code().value(), "reach the daemon at '" + socket_ + "'",
                         "start it with 'humd'");
@@ -105,7 +156,7 @@ json DaemonClient::call(const std::string& method, const std::string& target, co
 std::string DaemonClient::text(const std::string& target) {
   HttpCall request;
   request.target = target;
-  const HttpReply reply = blocking_http_call(socket_, request, call_patience);
+  const HttpReply reply = ask(request);
   if (reply.status >= 300) refuse(reply);
   return reply.body;
 }
@@ -126,7 +177,7 @@ void DaemonClient::follow(const std::string& target,
     data.clear();
     return goes_on;
   };
-  const HttpReply reply = blocking_http_stream(socket_, request, [&](std::string_view piece) {
+  const HttpReply reply = ask_for_stream(request, [&](std::string_view piece) {
     text += piece;
     for (std::size_t end = 0; (end = text.find('\n')) != std::string::npos;) {
       const std::string line = text.substr(0, end);

@@ -7,6 +7,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "tools/http/http_client.h"
+#include "tools/hum/vm/tls_relay.h"
+
+namespace CLI {
+class App;
+}
+
 namespace hum {
 
 // What the daemon has refused, in its words.
@@ -22,14 +29,27 @@ class DaemonError : public std::runtime_error {
   std::string code_;
 };
 
+// Which daemon a command is for: one of this host by its socket, or of another by TLS. What is empty is as
+// the environment has it (HUM_SOCKET; HUM_HOST, HUM_TLS_CERT, HUM_TLS_KEY, HUM_TLS_CA), and the usual socket
+// where that has nothing, either.
+struct DaemonAddress {
+  std::string socket{};
+  bool no_start = false;  // no daemon, where none runs
+  TlsHost host{};
+};
+
+// The options of all commands that ask the daemon.
+void add_daemon_options(CLI::App& app, DaemonAddress& address);
+
 // The daemon as the command line sees it. Where none listens at the usual socket, one is started, which goes
 // on when this program has ended.
 class DaemonClient {
  public:
-  // socket: empty for $HUM_SOCKET, or else the usual one. may_start: a daemon, where none runs.
-  explicit DaemonClient(std::string socket, bool may_start = true);
+  // Throws ConfigError: both a socket and a host are given, or a host without all of its files.
+  explicit DaemonClient(DaemonAddress address);
 
-  const std::string& socket() const { return socket_; }
+  bool is_remote() const { return !host_.url.empty(); }
+  const std::string& host() const { return host_.url; }
 
   // Throws DaemonError, HostError.
   nlohmann::json call(const std::string& method, const std::string& target,
@@ -47,8 +67,12 @@ class DaemonClient {
 
  private:
   void start_daemon() const;
+  HttpReply ask(const HttpCall& request) const;
+  HttpReply ask_for_stream(const HttpCall& request,
+                           const std::function<bool(std::string_view piece)>& take) const;
 
   std::string socket_;
+  TlsHost host_;
   bool may_start_ = false;
 };
 

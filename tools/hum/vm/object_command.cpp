@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "tools/hum/exit_codes.h"
-#include "tools/hum/vm/daemon_client.h"
 #include "tools/hum/vm/text_table.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
@@ -98,8 +97,7 @@ std::vector<std::string> row_of(Kind kind, const json& object) {
 }  // namespace
 
 struct ObjectCommand::Options {
-  std::string socket;
-  bool no_start = false;
+  DaemonAddress daemon;
   bool is_json = false;
   bool quiet = false;
   std::vector<std::string> names;
@@ -121,7 +119,7 @@ struct ObjectCommand::Options {
   bool no_nat = false;
   std::string dns_domain;
 
-  DaemonClient client() const { return DaemonClient(socket, !no_start); }
+  DaemonClient client() const { return DaemonClient(daemon); }
 };
 
 ObjectCommand::~ObjectCommand() = default;
@@ -130,9 +128,7 @@ ObjectCommand::ObjectCommand(CLI::App& app, Kind kind, int& exit_code)
     : kind_(kind), options_(std::make_unique<Options>()) {
   app.require_subcommand(1);
   app.fallthrough();
-  app.add_option("--socket", options_->socket,
-                 "the daemon's socket (default: $HUM_SOCKET, or this user's daemon)");
-  app.add_flag("--no-start", options_->no_start, "do not start a daemon where none runs");
+  add_daemon_options(app, options_->daemon);
   if (kind == Kind::image) add_image_commands(app, exit_code);
   if (kind == Kind::volume) add_volume_commands(app, exit_code);
   if (kind == Kind::network) add_network_commands(app, exit_code);
@@ -301,14 +297,14 @@ int ObjectCommand::remove() {
 }
 
 EventsCommand::EventsCommand(CLI::App& app, int& exit_code) {
-  app.add_option("--socket", socket_, "the daemon's socket (default: $HUM_SOCKET, or this user's daemon)");
+  add_daemon_options(app, daemon_);
   app.add_flag("--json", is_json_, "one JSON object a line");
   app.footer("Example: hum events --json | jq .type");
   app.callback([this, &exit_code] { exit_code = run(); });
 }
 
 int EventsCommand::run() const {
-  DaemonClient client(socket_);
+  DaemonClient client(daemon_);
   client.call("GET", "/v1/version");  // starts a daemon, if there is none
   client.follow("/v1/events", [this](const std::string& type, const std::string& text) {
     json data = json::parse(text, nullptr, false);

@@ -4,6 +4,8 @@
 #include <memory>
 #include <string>
 
+#include "tools/hum/vm/daemon_client.h"
+
 namespace CLI {
 class App;
 }
@@ -44,7 +46,7 @@ class EventsCommand {
  private:
   int run() const;
 
-  std::string socket_;
+  DaemonAddress daemon_;
   bool is_json_ = false;
 };
 

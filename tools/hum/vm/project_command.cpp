@@ -33,16 +33,10 @@ std::string share(const json& project, const char* key) {
   return text(project["used"][key]) + " of " + (most.is_null() ? "any" : text(most));
 }
 
-void add_daemon_options(CLI::App& app, std::string& socket, bool& no_start) {
-  app.add_option("--socket", socket, "the daemon's socket (default: $HUM_SOCKET, or this user's daemon)");
-  app.add_flag("--no-start", no_start, "do not start a daemon where none runs");
-}
-
 }  // namespace
 
 struct ProjectCommand::Options {
-  std::string socket;
-  bool no_start = false;
+  DaemonAddress daemon;
   bool is_json = false;
   bool quiet = false;
   std::string name;
@@ -51,7 +45,7 @@ struct ProjectCommand::Options {
   std::optional<std::uint64_t> cpus;
   std::string memory;
 
-  DaemonClient client() const { return DaemonClient(socket, !no_start); }
+  DaemonClient client() const { return DaemonClient(daemon); }
 };
 
 ProjectCommand::~ProjectCommand() = default;
@@ -59,7 +53,7 @@ ProjectCommand::~ProjectCommand() = default;
 ProjectCommand::ProjectCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<Options>()) {
   app.require_subcommand(1);
   app.fallthrough();
-  add_daemon_options(app, options_->socket, options_->no_start);
+  add_daemon_options(app, options_->daemon);
   app.footer(
       "A project is a word that VMs are given (hum vm run --project lab). One without a quota has no limit.\n"
       "Examples:\n  hum project set lab --vms 10 --cpus 16 --memory 8G\n  hum project ls\n  hum project rm "
@@ -132,8 +126,7 @@ int ProjectCommand::remove() {
 }
 
 struct CapacityCommand::Options {
-  std::string socket;
-  bool no_start = false;
+  DaemonAddress daemon;
   bool is_json = false;
   std::uint64_t cpus = 1;
   std::string memory = "256M";
@@ -143,7 +136,7 @@ struct CapacityCommand::Options {
 CapacityCommand::~CapacityCommand() = default;
 
 CapacityCommand::CapacityCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<Options>()) {
-  add_daemon_options(app, options_->socket, options_->no_start);
+  add_daemon_options(app, options_->daemon);
   app.add_option("-c,--cpus", options_->cpus, "virtual CPUs of one")->capture_default_str();
   app.add_option("-m,--memory", options_->memory, "memory of one")->capture_default_str();
   app.add_option("--project", options_->project, "also within this project's quota");
@@ -153,7 +146,7 @@ CapacityCommand::CapacityCommand(CLI::App& app, int& exit_code) : options_(std::
 }
 
 int CapacityCommand::run() {
-  DaemonClient client(options_->socket, !options_->no_start);
+  DaemonClient client(options_->daemon);
   const std::uint64_t memory = parse_size("memory", options_->memory) >> 20U;
   const json room = client.call(
       "GET", "/v1/capacity?cpus=" + std::to_string(options_->cpus) + "&memory_mib=" + std::to_string(memory) +

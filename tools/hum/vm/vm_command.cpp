@@ -95,7 +95,7 @@ int exit_code_of_end(const json& vm) {
 }  // namespace
 
 struct VmCommand::Options {
-  std::string socket;
+  DaemonAddress daemon;
   bool is_json = false;
   bool quiet = false;
   std::vector<std::string> names;
@@ -130,9 +130,8 @@ struct VmCommand::Options {
   std::string old_name;
   std::string new_name;
   bool dry_run = false;
-  bool no_start = false;
 
-  DaemonClient client() const { return DaemonClient(socket, !no_start); }
+  DaemonClient client() const { return DaemonClient(daemon); }
   json spec() const;
 
  private:
@@ -165,7 +164,8 @@ json VmCommand::Options::named_networks() const {
   for (const std::string& network : networks)
     if (network != "none" && !is_device(network)) found.push_back({{"network", network}});
   if (networks.empty()) {
-    if (const auto obstacle = user_network_obstacle("net"); !obstacle || !ports.empty())
+    const auto obstacle = client().is_remote() ? std::nullopt : user_network_obstacle("net");
+    if (!obstacle || !ports.empty())
       found.push_back({{"network", "user"}});
     else
       std::fprintf(stderr, "hum: the VM has no network: %s\n", obstacle->what());
@@ -191,6 +191,8 @@ json VmCommand::Options::spec() const {
   if (!disk_size.empty()) spec["disk_mib"] = parse_size("disk-size", disk_size) >> 20U;
   if (!volumes.empty()) spec["volumes"] = volumes;
   if (kernel.empty() && !image_has_kernel()) {
+    if (client().is_remote())
+      throw ConfigError("kernel", "", "missing", "give --image, or --kernel: a path on the daemon's host");
     const StoredKernel stored = stored_kernel();
     spec["kernel"] = stored.kernel_path;
     if (initrd.empty()) spec["initrd"] = stored.initrd_path;
@@ -223,14 +225,25 @@ json VmCommand::Options::spec() const {
   return spec;
 }
 
+void add_daemon_options(CLI::App& app, DaemonAddress& address) {
+  app.add_option("--socket", address.socket,
+                 "the daemon's socket (default: $HUM_SOCKET, or this user's daemon)");
+  app.add_flag("--no-start", address.no_start, "do not start a daemon where none runs");
+  app.add_option("--host", address.host.url,
+                 "https://HOST:PORT of a daemon that listens there (default: $HUM_HOST)");
+  app.add_option("--tls-cert", address.host.certificate,
+                 "PEM file of the certificate that says who you are there (default: $HUM_TLS_CERT)");
+  app.add_option("--tls-key", address.host.key, "PEM file of its key (default: $HUM_TLS_KEY)");
+  app.add_option("--tls-ca", address.host.authorities,
+                 "PEM file of the authority that the host's certificate is signed by (default: $HUM_TLS_CA)");
+}
+
 VmCommand::~VmCommand() = default;
 
 VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<Options>()) {
   app.require_subcommand(1);
   app.fallthrough();
-  app.add_option("--socket", options_->socket,
-                 "the daemon's socket (default: $HUM_SOCKET, or this user's daemon)");
-  app.add_flag("--no-start", options_->no_start, "do not start a daemon where none runs");
+  add_daemon_options(app, options_->daemon);
   app.footer("Examples:\n  hum vm run web -d\n  hum vm ls\n  hum vm logs web\n  hum vm rm --force web");
   add_creation(*app.add_subcommand("run", "Create a VM, start it, and attach to its console"), true,
                exit_code);
@@ -348,10 +361,11 @@ void VmCommand::add_action(CLI::App& app, const std::string& kind, const std::st
 
 int VmCommand::create(bool starts) {
   DaemonClient client = options_->client();
+  const bool attaches = starts && !options_->detached && !options_->is_json && ::isatty(STDIN_FILENO) != 0;
+  if (attaches) expect_console(client);
   const json spec = options_->spec();
   const json operation = client.finished(
       client.call("POST", std::string("/v1/vms?wait_s=60") + (starts ? "&start=true" : ""), &spec));
-  const bool attaches = starts && !options_->detached && !options_->is_json && ::isatty(STDIN_FILENO) != 0;
   if (options_->is_json)
     std::printf("%s\n", operation.dump(2).c_str());
   else if (!attaches)

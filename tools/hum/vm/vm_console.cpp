@@ -65,7 +65,14 @@ void show(std::string_view text) {
 
 }  // namespace
 
+void expect_console(const DaemonClient& client) {
+  if (!client.is_remote()) return;
+  throw ConfigError("host", client.host(), "a console is at a socket of the VM's own host only",
+                    "use -d, and hum vm logs; or run hum vm console there");
+}
+
 int attach_console(DaemonClient& client, const std::string& name) {
+  expect_console(client);
   const nlohmann::json place = client.call("GET", "/v1/vms/" + escaped(name) + "/console");
   std::string first;
   const Fd socket = open_console(place["socket"].get<std::string>(), true, first);
