@@ -120,6 +120,9 @@ TEST_CASE("hum manages the VMs of a daemon on another host, by its options or by
   CHECK(list.output == "web\n");
   CHECK(hum({"volume", "create", "data", "--size", "1M"}, daemon.url(), client).exit_code == 0);
   CHECK(hum({"volume", "ls", "-q"}, daemon.url() + "/", client).output == "data\n");
+  CHECK(hum({"project", "set", "lab", "--vms", "3"}, daemon.url(), client).exit_code == 0);
+  CHECK(hum({"project", "ls", "-q"}, daemon.url(), client).output == "lab\n");
+  CHECK(hum({"vm", "capacity", "--project", "lab"}, daemon.url(), client).exit_code == 0);
   const Words environment = {"env",
                              "HUM_HOST=" + daemon.url(),
                              "HUM_TLS_CERT=" + client.certificate,
