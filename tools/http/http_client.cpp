@@ -77,7 +77,7 @@ asio::awaitable<HttpReply> http_call(std::string socket, HttpCall call, std::chr
   auto redirected = asio::redirect_error(asio::use_awaitable, error);
   boost::beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
-  parser.body_limit(largest_reply);
+  parser.body_limit(call.largest_reply);
   const auto request = request_of(call);
   co_await connection->async_connect(Local::endpoint(socket), redirected);
   if (!error) co_await http::async_write(*connection, request, redirected);

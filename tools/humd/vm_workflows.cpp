@@ -34,6 +34,7 @@ constexpr int short_pauses = 20;
 constexpr int most_group_tries = 200;
 constexpr double settled = 60;  // seconds: a VM that has run so long has not failed at its start
 constexpr double longest_delay = 300;
+constexpr std::size_t largest_vmm_reply = 1024UL * 1024;
 constexpr int passt_socket = 4;  // in passt
 
 std::int64_t vm_of(const Run& run) {
@@ -62,6 +63,7 @@ Task<HttpReply> call(Manager& manager, std::int64_t id, std::string method, std:
   request.method = std::move(method);
   request.target = std::move(target);
   request.body = std::move(body);
+  request.largest_reply = largest_vmm_reply;
   co_return co_await http_call(manager.folders().vm_socket(id), std::move(request),
                                manager.settings().call_patience);
 }
@@ -71,12 +73,13 @@ Task<> demand(Manager& manager, std::int64_t id, std::string method, std::string
   std::string trouble;
   try {
     const HttpReply reply = co_await call(manager, id, std::move(method), std::move(target), std::move(body));
-    if (reply.status < 300) co_return;
-    trouble = reply.body.substr(0, 1000);
+    if (reply.status == 204) co_return;
+    trouble = "status " + std::to_string(reply.status) + " " + reply.body.substr(0, 1000);
   } catch (const std::exception& error) {
     trouble = error.what();
   }
-  throw ApiError(502, "vmm-refused", "the VM's process did not do it: " + trouble);
+  throw ApiError(502, "vmm-refused",
+                 "the VM's process did not do it: " + trouble + "; try again, or kill the VM");
 }
 
 // --- create ---
