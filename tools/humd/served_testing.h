@@ -36,6 +36,8 @@ class Served {
   std::string state_of(const std::string& vm);
 
   Manager& manager() { return manager_; }
+  Api& api() { return api_; }
+  boost::asio::io_context& context() { return context_; }
 
  private:
   boost::asio::io_context context_{1};
