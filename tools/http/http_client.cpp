@@ -76,7 +76,7 @@ asio::awaitable<HttpReply> exchange(Connection connection, bool connect, std::st
   auto redirected = asio::redirect_error(asio::use_awaitable, error);
   boost::beast::flat_buffer buffer;
   http::response_parser<http::string_body> parser;
-  parser.body_limit(largest_reply);
+  parser.body_limit(call.largest_reply);
   const auto request = request_of(call);
   if (connect) co_await connection->async_connect(Local::endpoint(name), redirected);
   if (!error) co_await http::async_write(*connection, request, redirected);

@@ -18,12 +18,15 @@ class HttpError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+inline constexpr std::size_t largest_reply = 64UL * 1024 * 1024;
+
 struct HttpCall {
   std::string method = "GET";
   std::string target = "/";  // with its query
   std::string body{};        // JSON
   std::string if_match{};
   std::string idempotency_key{};
+  std::size_t largest_reply = hum::largest_reply;  // a longer body is an error
 };
 
 struct HttpReply {
@@ -32,8 +35,6 @@ struct HttpReply {
   std::string content_type{};
   std::string etag{};
 };
-
-inline constexpr std::size_t largest_reply = 64UL * 1024 * 1024;
 
 // One request over a connection of its own to a Unix socket, on the thread of the calling coroutine. Takes no
 // longer than patience, whatever the other side does. Throws HostError (ENOENT, ECONNREFUSED: nobody listens;

@@ -135,6 +135,9 @@ json parse_json(std::string_view text) {
       twice = parsed.get<std::string>();
     return true;
   };
+  // Which the parser takes for the end.
+  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos)
+    throw ConfigError("body", "", "no JSON, at byte " + std::to_string(zero + 1));
   try {
     json parsed = json::parse(text, watch);
     if (!twice.empty()) throw ConfigError("body", shown(twice), "is there twice", "give each field once");

@@ -107,6 +107,11 @@ TEST_CASE("no JSON is an error, and so is a field that is there twice") {
   CHECK(parse_json(R"({"a": {"a": 1}, "b": {"a": 1}})").size() == 2);
 }
 
+TEST_CASE("what stands behind a zero byte is looked at, too") {
+  CHECK_THROWS_AS(parse_json(std::string_view("{}\0x", 4)), ConfigError);
+  CHECK_THROWS_AS(parse_json(std::string_view("{}\0", 3)), ConfigError);
+}
+
 TEST_CASE("nesting is bounded, however long a body may be") {
   const auto nested = [](std::size_t levels) { return std::string(levels, '[') + std::string(levels, ']'); };
   CHECK_NOTHROW(parse_json(nested(128)));

@@ -24,6 +24,7 @@ using std::chrono::steady_clock;
 
 constexpr std::string_view prefix = "/v1/";
 constexpr std::size_t most_log = 1024UL * 1024;
+constexpr std::size_t largest_vmm_reply = 4UL * 1024 * 1024;
 constexpr std::string_view vm_actions[] = {"start", "stop", "kill", "pause", "resume", "restart"};
 
 std::string etag_of(const VmRow& vm) {
@@ -403,11 +404,20 @@ Task<ApiAnswer> Api::get_statistics(Call& call) {
     throw ApiError(409, "vm-stopped", "the VM '" + row.name + "' does not run");
   HttpCall request;
   request.target = "/hum/v1/statistics";
-  HttpReply reply = co_await http_call(manager_.folders().vm_socket(row.id), std::move(request),
-                                       manager_.settings().call_patience);
-  if (reply.status != 200)
+  request.largest_reply = largest_vmm_reply;
+  HttpReply reply;
+  std::string trouble;
+  try {
+    reply = co_await http_call(manager_.folders().vm_socket(row.id), std::move(request),
+                               manager_.settings().call_patience);
+    if (reply.status != 200) trouble = "it answers with status " + std::to_string(reply.status);
+    if (trouble.empty() && !json::accept(reply.body)) trouble = "what it answers is no JSON";
+  } catch (const std::exception& error) {
+    trouble = error.what();
+  }
+  if (!trouble.empty())
     throw ApiError(502, "vmm-refused",
-                   "the VM's process answers with status " + std::to_string(reply.status));
+                   "the VM's process gives no statistics: " + trouble + "; try again, or kill the VM");
   co_return ok(std::move(reply.body));
 }
 

@@ -9,6 +9,14 @@
 //   fake=no-socket         never has one
 //   fake=hang-api          takes requests and never answers
 //   fake=garbage           answers what is no HTTP
+//   fake=long-header       answers with a header of a megabyte
+//   fake=wrong-json        answers with status 200 and half an object
+//   fake=no-object         answers with status 200 and an object whose fields have other types
+//   fake=large             answers with a body of 100 MB
+//   fake=endless           answers with a body that goes on until the client is gone
+//   fake=cut               ends the connection in the middle of an answer
+//   fake=die-at-request    is killed without a word when one comes
+//   fake=only:TEXT         does so with requests that have this text, and answers others; may be there often
 //   fake=ignore-stop       hears neither Ctrl-Alt-Del nor SIGTERM
 //   fake=die-after-ms:N    is killed then without a word
 //   fake=exit-code:N       its guest writes that to the exit port at once
@@ -89,6 +97,18 @@ class Behaviour {
     const std::size_t at = words_.find(key);
     if (at == std::string::npos) return {};
     return std::atol(words_.c_str() + at + key.size());
+  }
+  // Whether a request is one of those to misbehave with.
+  bool is_about(std::string_view request) const {
+    constexpr std::string_view key = " fake=only:";
+    bool any = false;
+    for (std::size_t at = 0; (at = words_.find(key, at)) != std::string::npos;) {
+      any = true;
+      at += key.size();
+      const std::string text = words_.substr(at, words_.find(' ', at) - at);
+      if (request.find(text) != std::string_view::npos) return true;
+    }
+    return !any;
   }
 
  private:
@@ -198,7 +218,6 @@ class FakeVmm {
     std::array<char, 2048> piece;
     const ssize_t count = ::recv(client.socket.get(), piece.data(), piece.size(), 0);
     if (count <= 0) return false;
-    if (behaviour_.has("hang-api")) return true;
     std::string& text = client.received;
     text.append(piece.data(), static_cast<std::size_t>(count));
     if (text.size() > largest_request) return false;
@@ -211,10 +230,42 @@ class FakeVmm {
       if (text.size() - head - 4 < body) return true;
       const std::string request = text.substr(0, head + 4 + body);
       text.erase(0, request.size());
-      const std::string reply =
-          behaviour_.has("garbage") ? "\x01\x02 no HTTP at all\r\n\r\n" : answer(request);
-      if (::send(client.socket.get(), reply.data(), reply.size(), MSG_NOSIGNAL) < 0) return false;
+      if (behaviour_.is_about(request)) {
+        if (behaviour_.has("hang-api")) continue;
+        if (behaviour_.has("die-at-request")) ::raise(SIGKILL);
+        if (const std::string wrong = wrong_answer(); !wrong.empty()) {
+          const bool goes_on = send_all(client, wrong);
+          while (behaviour_.has("endless") && send_all(client, std::string(65536, 'x'))) {
+          }
+          if (!goes_on || !behaviour_.has("garbage")) return false;
+          continue;
+        }
+      }
+      if (!send_all(client, answer(request))) return false;
     }
+  }
+
+  static bool send_all(const Client& client, std::string_view text) {
+    while (!text.empty()) {
+      const ssize_t count = ::send(client.socket.get(), text.data(), text.size(), MSG_NOSIGNAL);
+      if (count <= 0) return false;
+      text.remove_prefix(static_cast<std::size_t>(count));
+    }
+    return true;
+  }
+
+  // Empty: none is wanted.
+  std::string wrong_answer() const {
+    constexpr std::size_t megabyte = 1'000'000;
+    const std::string begin = "HTTP/1.1 200 OK\r\n";
+    if (behaviour_.has("garbage")) return "\x01\x02 no HTTP at all\r\n\r\n";
+    if (behaviour_.has("long-header")) return begin + "X-Long: " + std::string(megabyte, 'x') + "\r\n\r\n";
+    if (behaviour_.has("wrong-json")) return reply(200, "{\"state\": ");
+    if (behaviour_.has("no-object")) return reply(200, R"({"state": {"is": [1, null]}, "id": 7})");
+    if (behaviour_.has("large")) return reply(200, std::string(100 * megabyte, 'x'));
+    if (behaviour_.has("endless")) return begin + "\r\n";
+    if (behaviour_.has("cut")) return begin + "Content-Length: 1000\r\n\r\n{\"state\": \"run";
+    return {};
   }
 
   static std::string reply(int status, const std::string& body) {

@@ -29,6 +29,8 @@ void make_private_folder(const std::filesystem::path& path) {
   if (!S_ISDIR(status.st_mode) || status.st_uid != ::geteuid())
     throw HostError(EPERM, "use '" + path.string() + "'",
                     "it is no folder of this user's; remove it or name another");
+  if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    throw HostError(EPERM, "use '" + path.string() + "'", "others may write there; chmod go-w it");
 }
 
 void write_private_file(const std::string& path, std::string_view content) {

@@ -11,7 +11,7 @@
 namespace hum {
 
 // For this user alone; nothing is changed where it is there already. Throws HostError, also where it belongs
-// to somebody else or is no folder.
+// to somebody else, others may write there, or it is no folder.
 void make_private_folder(const std::filesystem::path& path);
 
 // In one piece: whoever reads it finds the old content or the new. Throws HostError.

@@ -35,6 +35,9 @@ bool is_path(const std::string& source) {
 void check_part(const json& fields, const std::string& key) {
   const std::string source = text_of(fields, key);
   const std::string digest = text_of(fields, digest_key_of(key));
+  for (const std::string& each : {key, digest_key_of(key)})
+    if (fields.contains(each) && text_of(fields, each).empty())
+      throw ConfigError(each, "", "empty", "give what it is, or leave it out");
   if (source.empty() && !digest.empty())
     throw ConfigError(digest_key_of(key), digest, "there is no " + key + " that it could be of",
                       "give " + key + ", too");

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/humd/manager.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -32,6 +36,13 @@ ObjectRef vm_ref(std::int64_t id) {
 
 ObjectRef object_of(const Operation& operation) {
   return {.type = operation.type, .id = operation.object};
+}
+
+// Seconds, also those that the host slept.
+double time_since_boot() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
 }
 
 void check_key(const Caller& caller) {
@@ -313,7 +324,22 @@ const Run* Manager::run_of(const Operation& operation) const {
 
 // --- what is due ---
 
+// A clock that is set makes nothing early or late: times in the store are set with it. One that was wrong
+// while the host was down is not known to have been.
+void Manager::heed_clock(double now) {
+  constexpr double slack = 2;
+  const double offset = now - time_since_boot();
+  const double set_by = offset - clock_offset_;
+  if (std::abs(set_by) < slack) return;
+  const Transaction transaction(store_);
+  vms_.shift_times(set_by, now);
+  store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('clock_offset', ?)", {offset});
+  store_.commit();
+  clock_offset_ = offset;
+}
+
 void Manager::begin_what_is_due(double now) {
+  heed_clock(now);
   for (const std::int64_t id : vms_.due_restarts(now)) {
     const auto vm = vms_.find(id);
     if (vm && !runs_.contains(vm_ref(id)) && vm->state == VmState::stopped)
@@ -449,6 +475,11 @@ Task<> Manager::recover() {
   const Transaction transaction(store_);
   journal_.prune(operations_kept);
   const bool rebooted = meta("boot_id") != boot_id();
+  const std::string offset = meta("clock_offset");
+  clock_offset_ =
+      rebooted || offset.empty() ? wall_clock() - time_since_boot() : std::strtod(offset.c_str(), nullptr);
+  if (rebooted || offset.empty())
+    store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('clock_offset', ?)", {clock_offset_});
   // What a start had made for its process went with the host.
   if (rebooted)
     store_.database().execute(

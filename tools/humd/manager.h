@@ -132,6 +132,7 @@ class Manager {
   void on_end(std::int64_t id);
   Task<> follow_schedule();
   void begin_what_is_due(double now);
+  void heed_clock(double now);
   void bound_logs();
   std::string meta(std::string_view key);
   // A VM that runs has these limits from now on.
@@ -167,6 +168,7 @@ class Manager {
   TurnTaking contents_turn_;
   std::map<ObjectRef, std::shared_ptr<Run>> runs_;
   bool is_recovering_ = true;
+  double clock_offset_ = 0;  // of the wall clock from the time since the host's start, when last looked at
   Notifier changed_;
   Notifier schedule_changed_;
   EventSink sink_;

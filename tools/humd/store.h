@@ -55,5 +55,7 @@ class Transaction {
 
 // Seconds since 1970.
 double wall_clock();
+// For tests: as if the host's clock had been set by so much.
+void set_wall_clock_ahead(double seconds);
 
 }  // namespace hum

@@ -136,7 +136,20 @@ std::vector<VmRow> VmTable::in_states(std::initializer_list<VmState> states) {
 
 std::vector<std::int64_t> VmTable::due_restarts(double now) {
   return numbers(
-      store_.database().query("SELECT id FROM vm WHERE restart_at <= ? ORDER BY restart_at", {now}));
+      store_.database().query("SELECT id FROM vm WHERE restart_at <= ? OR restart_at > ? ORDER BY restart_at",
+                              {now, now + longest_restart_delay + 1}));
+}
+
+void VmTable::shift_times(double seconds, double now) {
+  Database& database = store_.database();
+  database.execute("UPDATE vm SET restart_at = restart_at + ? WHERE restart_at IS NOT NULL", {seconds});
+  // What lies behind the clock as it was had another clock, which may be the one that is right again.
+  const double before = now - seconds;
+  database.execute("UPDATE vm SET started = started + ? WHERE pid IS NOT NULL AND started <= ?",
+                   {seconds, before});
+  database.execute(
+      "UPDATE vm SET created = created + ?, expires = expires + ? WHERE expires IS NOT NULL AND created <= ?",
+      {seconds, seconds, before});
 }
 
 std::vector<std::int64_t> VmTable::expired(double now) {

@@ -18,6 +18,8 @@ namespace hum {
 enum class VmState : std::uint8_t { creating, stopped, starting, running, paused, stopping, deleting };
 std::string_view to_string(VmState state);
 
+inline constexpr double longest_restart_delay = 300;  // seconds
+
 // A VM as the store has it.
 struct VmRow {
   std::int64_t id = 0;
@@ -73,7 +75,10 @@ class VmTable {
   std::vector<VmRow> list(const VmFilter& filter);
   std::vector<VmRow> in_states(std::initializer_list<VmState> states);
   // Those that a restart is due for; and the time of the next that will be.
+  // Also those whose time is later than any that is given: it is of a clock that has been set since.
   std::vector<std::int64_t> due_restarts(double now);
+  // The clock was set by so much, and says now: what has begun and what is to come keeps its distance.
+  void shift_times(double seconds, double now);
   std::vector<std::int64_t> expired(double now);
   std::optional<double> next_due();
 

@@ -33,7 +33,7 @@ constexpr milliseconds long_pause{20};
 constexpr int short_pauses = 20;
 constexpr int most_group_tries = 200;
 constexpr double settled = 60;  // seconds: a VM that has run so long has not failed at its start
-constexpr double longest_delay = 300;
+constexpr std::size_t largest_vmm_reply = 1024UL * 1024;
 constexpr int passt_socket = 4;  // in passt
 
 std::int64_t vm_of(const Run& run) {
@@ -62,6 +62,7 @@ Task<HttpReply> call(Manager& manager, std::int64_t id, std::string method, std:
   request.method = std::move(method);
   request.target = std::move(target);
   request.body = std::move(body);
+  request.largest_reply = largest_vmm_reply;
   co_return co_await http_call(manager.folders().vm_socket(id), std::move(request),
                                manager.settings().call_patience);
 }
@@ -71,12 +72,13 @@ Task<> demand(Manager& manager, std::int64_t id, std::string method, std::string
   std::string trouble;
   try {
     const HttpReply reply = co_await call(manager, id, std::move(method), std::move(target), std::move(body));
-    if (reply.status < 300) co_return;
-    trouble = reply.body.substr(0, 1000);
+    if (reply.status == 204) co_return;
+    trouble = "status " + std::to_string(reply.status) + " " + reply.body.substr(0, 1000);
   } catch (const std::exception& error) {
     trouble = error.what();
   }
-  throw ApiError(502, "vmm-refused", "the VM's process did not do it: " + trouble);
+  throw ApiError(502, "vmm-refused",
+                 "the VM's process did not do it: " + trouble + "; try again, or kill the VM");
 }
 
 // --- create ---
@@ -125,10 +127,10 @@ Task<> reserve(Manager& manager, Run& run) {
 // Started again by its policy, later each time that it fails soon.
 void restart_later(Manager& manager, const Run& run, unsigned failures) {
   constexpr unsigned most_doublings = 16;
-  const double delay =
-      failures == 0
-          ? 0
-          : std::min(longest_delay, static_cast<double>(1U << std::min(failures - 1, most_doublings)));
+  const double delay = failures == 0
+                           ? 0
+                           : std::min(longest_restart_delay,
+                                      static_cast<double>(1U << std::min(failures - 1, most_doublings)));
   manager.vms().set_failures(vm_of(run), failures + 1, wall_clock() + delay);
   manager.reschedule();
   tell(manager, run, "vm.restarting", {{"in_seconds", delay}});
@@ -359,7 +361,7 @@ Task<> record_end(Manager& manager, Run& run) {
     if (end.guest_exit_code) ended["exit_code"] = *end.guest_exit_code;
   }
   // Its whole record is worth keeping, if there is one.
-  copy_file(manager.folders().vm_record(id), manager.folders().vm_end(id));
+  if (!end.cause.empty()) copy_file(manager.folders().vm_record(id), manager.folders().vm_end(id));
   manager.vms().set_ended(id, ended.dump(-1, ' ', false, json::error_handler_t::replace));
   manager.vms().set_process(id, std::nullopt);
   tell(manager, run, "vm.ended", ended);
