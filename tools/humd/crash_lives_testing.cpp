@@ -60,6 +60,7 @@ Task<> create(Manager& manager, const Say& say, VmSpec spec) {
 }
 
 bool is_busy(Manager& manager) {
+  if (!manager.has_begun_with_host()) return true;
   if (!manager.journal().open().empty() || !manager.vms().due_restarts(wall_clock() + 0.5).empty())
     return true;
   const std::vector<VmRow> vms = manager.vms().list({});

@@ -247,6 +247,7 @@ Task<> Manager::run_to_end(std::shared_ptr<Run> run) {
   if (workflow != nullptr) co_await carry_out(*this, journal_, store_, *workflow, *run);
   const Operation& operation = run->operation;
   runs_.erase(object_of(operation));
+  if (!has_begun_with_host_) reschedule();
   json data = {{"operation", operation.id},
                {"kind", operation.kind},
                {std::string(to_string(operation.type)), operation.object_name},
@@ -357,6 +358,26 @@ void Manager::bound_logs() {
       rotate_file(log, most_log);
 }
 
+// Those that ran have ended by the host's restart; what is to start with it does, whether it ran or not.
+void Manager::begin_with_host() {
+  const auto ends = [](const auto& each) { return each.second->operation.kind == "end"; };
+  if (has_begun_with_host_ || std::any_of(runs_.begin(), runs_.end(), ends)) return;
+  std::vector<std::pair<unsigned, VmRow>> due;
+  for (const VmRow& vm : vms_.in_states({VmState::stopped})) {
+    const VmSpec spec = vm.spec();
+    if (spec.autostart() && !runs_.contains(vm_ref(vm.id)) && !vm.restart_at)
+      due.emplace_back(spec.start_order(), vm);
+  }
+  std::sort(due.begin(), due.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first, a.second.id) < std::pair(b.first, b.second.id);
+  });
+  for (const auto& [order, vm] : due) begin_by_itself("start", vm, R"({"by_policy": true})");
+  const Transaction transaction(store_);
+  store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", {boot_id()});
+  store_.commit();
+  has_begun_with_host_ = true;
+}
+
 // A clock that is set meanwhile is noticed before long; what was due and busy, or could not be stored, is
 // tried again.
 Task<> Manager::follow_schedule() {
@@ -365,6 +386,7 @@ Task<> Manager::follow_schedule() {
   for (;;) {
     double sleep = longest_sleep;
     try {
+      begin_with_host();
       begin_what_is_due(wall_clock());
       bound_logs();
       sleep = vms_.next_due().value_or(wall_clock() + longest_sleep) - wall_clock();
@@ -510,23 +532,7 @@ Task<> Manager::recover() {
     if (!runs_.contains(vm_ref(vm.id))) co_await recover_vm(vm);
   sweep();
 
-  if (rebooted) {
-    // Those that ran have ended by that; what is to start with the host does, whether it ran or not.
-    const auto ends = [](const auto& each) { return each.second->operation.kind == "end"; };
-    while (std::any_of(runs_.begin(), runs_.end(), ends)) co_await changed_.wait_until();
-    std::vector<std::pair<unsigned, VmRow>> due;
-    for (const VmRow& vm : vms_.in_states({stopped})) {
-      const VmSpec spec = vm.spec();
-      if (spec.autostart() && !runs_.contains(vm_ref(vm.id)) && !vm.restart_at)
-        due.emplace_back(spec.start_order(), vm);
-    }
-    std::sort(due.begin(), due.end(), [](const auto& a, const auto& b) {
-      return std::pair(a.first, a.second.id) < std::pair(b.first, b.second.id);
-    });
-    for (const auto& [order, vm] : due) begin_by_itself("start", vm, R"({"by_policy": true})");
-    store_.database().execute("INSERT OR REPLACE INTO meta VALUES ('boot_id', ?)", {boot_id()});
-    store_.commit();
-  }
+  has_begun_with_host_ = !rebooted;
   co_await store_.synced();
   is_recovering_ = false;
   boost::asio::co_spawn(context_, follow_schedule(), boost::asio::detached);

@@ -87,6 +87,8 @@ class Manager {
   void cancel(std::int64_t operation);
   // Null: it is not under way.
   const Run* run_of(const Operation& operation) const;
+  // Whether what is to start with the host was begun.
+  bool has_begun_with_host() const { return has_begun_with_host_; }
   // Whether a user may see and change what another has made.
   bool may(uid_t user, uid_t owner) const {
     return user == 0 || user == settings_.administrator || user == owner;
@@ -131,6 +133,7 @@ class Manager {
   bool has_unnoticed_end(const VmRow& vm);
   void on_end(std::int64_t id);
   Task<> follow_schedule();
+  void begin_with_host();
   void begin_what_is_due(double now);
   void heed_clock(double now);
   void bound_logs();
@@ -168,6 +171,7 @@ class Manager {
   TurnTaking contents_turn_;
   std::map<ObjectRef, std::shared_ptr<Run>> runs_;
   bool is_recovering_ = true;
+  bool has_begun_with_host_ = true;
   double clock_offset_ = 0;  // of the wall clock from the time since the host's start, when last looked at
   Notifier changed_;
   Notifier schedule_changed_;
