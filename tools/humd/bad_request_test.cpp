@@ -123,7 +123,6 @@ struct Place {
   const char* behind = "";
 };
 
-const char* const in_vm = R"({"name": "new", "kernel": "/k", )";
 const std::vector<Place> places = {
     {"VmSpec", "POST", "/v1/vms", {{"name", R"("new")"}, {"kernel", R"("/k")"}}},
     {"VmSpec", "PATCH", "/v1/vms/web", {}},

@@ -67,7 +67,7 @@ bool Query::is_null(int column) const {
   return sqlite3_column_type(statement_, column) == SQLITE_NULL;
 }
 
-Database::Database(const std::string& path, const std::string& vfs) {
+Database::Database(const std::string& path, const std::string& vfs) : path_(path) {
   constexpr int flags =
       SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
   const int code = sqlite3_open_v2(path.c_str(), &database_, flags, vfs.empty() ? nullptr : vfs.c_str());
@@ -97,7 +97,7 @@ Database::~Database() {
 
 void Database::run(const char* sql) {
   const int code = sqlite3_exec(database_, sql, nullptr, nullptr, nullptr);
-  if (code != SQLITE_OK) throw error_of(database_, code, "use the store");
+  if (code != SQLITE_OK) throw error_of(database_, code, "use the store '" + path_ + "'");
 }
 
 sqlite3_stmt* Database::prepared(std::string_view sql, const std::vector<Bound>& values) {
@@ -106,7 +106,7 @@ sqlite3_stmt* Database::prepared(std::string_view sql, const std::vector<Bound>&
     sqlite3_stmt* statement = nullptr;
     const int code = sqlite3_prepare_v3(database_, sql.data(), static_cast<int>(sql.size()),
                                         SQLITE_PREPARE_PERSISTENT, &statement, nullptr);
-    if (code != SQLITE_OK) throw error_of(database_, code, "use the store");
+    if (code != SQLITE_OK) throw error_of(database_, code, "use the store '" + path_ + "'");
     found = statements_.emplace(std::string(sql), statement).first;
   }
   sqlite3_stmt* const statement = found->second;

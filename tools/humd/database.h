@@ -112,6 +112,7 @@ class Database {
   void run(const char* sql);
   void sync();
 
+  const std::string path_;  // for errors
   sqlite3* database_ = nullptr;
   std::map<std::string, sqlite3_stmt*, std::less<>> statements_;
   bool in_transaction_ = false;

@@ -159,8 +159,13 @@ Task<> write_files(Manager& manager, Run& run) {
   co_return;
 }
 
+// Somebody else's process has the VM's lock: what it holds is left as it is.
+bool is_locked(const Run& run) {
+  return run.operation.failure && run.operation.failure->code == "vm-locked";
+}
+
 Task<> remove_files(Manager& manager, Run& run) {
-  remove_tree(manager.folders().live_vm(vm_of(run)));
+  if (!is_locked(run)) remove_tree(manager.folders().live_vm(vm_of(run)));
   co_return;
 }
 
@@ -234,6 +239,7 @@ Task<> end_process(Manager& manager, Run& run, milliseconds patience) {
 }
 
 Task<> kill_vmm(Manager& manager, Run& run) {
+  if (is_locked(run)) co_return;  // nothing was started
   const std::int64_t id = vm_of(run);
   co_await end_process(manager, run, milliseconds(0));
   manager.live().remove(id);
