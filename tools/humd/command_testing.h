@@ -26,6 +26,7 @@ class CommandDaemon {
   void start();
   // Its VMs go on.
   void end();
+  pid_t pid() const { return child_->pid(); }
   const DaemonPlace& place() const { return place_; }
 
   // The command, as it is typed, and what begins another process that runs it, the program's path left out.

@@ -127,7 +127,9 @@ int ProjectCommand::remove() {
 }
 
 struct CapacityCommand::Options {
-  DaemonAddress daemon;
+  explicit Options(const DaemonAddress& address) : daemon(address) {}
+
+  const DaemonAddress& daemon;
   bool is_json = false;
   std::uint64_t cpus = 1;
   std::string memory = "256M";
@@ -136,8 +138,8 @@ struct CapacityCommand::Options {
 
 CapacityCommand::~CapacityCommand() = default;
 
-CapacityCommand::CapacityCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<Options>()) {
-  add_daemon_options(app, options_->daemon);
+CapacityCommand::CapacityCommand(CLI::App& app, const DaemonAddress& daemon, int& exit_code)
+    : options_(std::make_unique<Options>(daemon)) {
   app.add_option("-c,--cpus", options_->cpus, "virtual CPUs of one")->capture_default_str();
   app.add_option("-m,--memory", options_->memory, "memory of one")->capture_default_str();
   app.add_option("--project", options_->project, "also within this project's quota");

@@ -250,7 +250,8 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
                exit_code);
   add_creation(*app.add_subcommand("create", "Create a VM"), false, exit_code);
   capacity_ = std::make_unique<CapacityCommand>(
-      *app.add_subcommand("capacity", "Tell how many more VMs there is room for"), exit_code);
+      *app.add_subcommand("capacity", "Tell how many more VMs there is room for"), options_->daemon,
+      exit_code);
   CLI::App& rename_app = *app.add_subcommand("rename", "Give a VM another name, also while it runs");
   rename_app.add_option("VM", options_->old_name, "the VM's name or number")->required();
   rename_app.add_option("NEW", options_->new_name, "its name from now on")->required();
@@ -305,6 +306,8 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
       ->required()
       ->allow_extra_args(false);
   update_app.add_flag("--dry-run", options_->dry_run, "only say what needs a restart");
+  top_ = std::make_unique<TopCommand>(*app.add_subcommand("top", "Show what VMs use, again and again"),
+                                      options_->daemon, exit_code);
   CLI::App& stats_app = command("stats", "Print a running VM's counters, as JSON", &VmCommand::stats);
   stats_app.add_option("VM", options_->names, "the VM's name or number")->required()->expected(1);
 }
