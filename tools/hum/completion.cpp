@@ -32,7 +32,7 @@ void collect(const CLI::App& app, const std::string& path, std::vector<Level>& l
     level.words.push_back(sub->get_name());
   for (const CLI::Option* const option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) level.words.push_back("--" + name);
-    if (option->get_positional()) level.names = command_for(option->get_single_name());
+    if (option->get_positional() && level.names.empty()) level.names = command_for(option->get_single_name());
   }
   levels.push_back(level);
   for (const CLI::App* const sub : app.get_subcommands([](const CLI::App*) { return true; }))

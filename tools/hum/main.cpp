@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -95,7 +96,11 @@ int main(int argc, char** argv) {
   hum::raise_open_file_limit();
   ::mallopt(M_ARENA_MAX, 1);  // docs/decisions.md, "The threads of a VM's process share one heap"
   try {
-    return dispatch({argv + 1, argv + argc});
+    const int code = dispatch({argv + 1, argv + argc});
+    // What could not be written, as on a full disk, has not been said.
+    if (std::fflush(stdout) != 0) throw hum::HostError(errno, "write to standard output");
+    if (std::ferror(stdout) != 0) throw hum::HostError(EIO, "write to standard output");
+    return code;
   } catch (const std::exception& error) {
     return fail(error);
   }

@@ -40,13 +40,16 @@ ConfigError not_understood(const CLI::App& app, const std::string& word, const s
 ConfigError usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App* at = &app;
   std::string help = "see '" + app.get_name();
-  while (at->remaining().empty() && !at->get_subcommands().empty()) {
+  // A command that falls through leaves to those above it what it does not know.
+  std::vector<std::string> words = app.remaining();
+  while (!at->get_subcommands().empty() &&
+         (words.empty() || at->get_subcommands().front()->get_fallthrough())) {
     at = at->get_subcommands().front();
+    if (words.empty()) words = at->remaining();
     help += " " + at->get_name();
   }
   help += " --help'";
-  if (const std::vector<std::string> words = at->remaining(); !words.empty())
-    return not_understood(*at, words.front(), help);
+  if (!words.empty()) return not_understood(*at, words.front(), help);
   if (takes_commands(*at) && at->get_subcommands().empty())
     return {"command", "", "none is given", "give " + commands_of(*at) + "; " + help};
 

@@ -23,6 +23,11 @@ std::string answer_to(std::vector<std::string> words) {
   kernel.require_subcommand(1);
   std::string flavour;
   kernel.add_subcommand("get", "")->add_option("--flavour", flavour)->check(CLI::IsMember({"cloud"}));
+  CLI::App& vm = *app.add_subcommand("vm", "");
+  vm.require_subcommand(1);
+  vm.fallthrough();
+  vm.add_flag("--no-start");
+  vm.add_subcommand("ls", "");
   std::string shell;
   app.add_subcommand("completion", "")->add_option("shell", shell, "bash or zsh")->required();
   std::reverse(words.begin(), words.end());
@@ -51,8 +56,13 @@ TEST_CASE("an unknown option is named, and where the known ones are explained") 
 
 TEST_CASE("an unknown or missing command is answered with those there are") {
   CHECK(answer_to({"bogus"}) ==
-        "command 'bogus': there is no such command; give run, kernel or completion; see 'hum --help'");
-  CHECK(answer_to({}) == "command: none is given; give run, kernel or completion; see 'hum --help'");
+        "command 'bogus': there is no such command; give run, kernel, vm or completion; see 'hum --help'");
+  CHECK(answer_to({}) == "command: none is given; give run, kernel, vm or completion; see 'hum --help'");
+  CHECK(answer_to({"vm", "bogus"}) ==
+        "command 'bogus': there is no such command; give ls; see 'hum vm --help'");
+  CHECK(answer_to({"vm", "ls", "--bogus"}) == "--bogus: there is no such option; see 'hum vm ls --help'");
+  CHECK(answer_to({"vm", "ls", "bogus"}) == "argument 'bogus': not accepted; see 'hum vm ls --help'");
+  CHECK(answer_to({"vm", "ls", "--no-start"}).empty());
   CHECK(answer_to({"kernel"}) == "command: none is given; give get; see 'hum kernel --help'");
 }
 

@@ -418,6 +418,9 @@ Task<ApiAnswer> Api::get_statistics(Call& call) {
   if (!trouble.empty())
     throw ApiError(502, "vmm-refused",
                    "the VM's process gives no statistics: " + trouble + "; try again, or kill the VM");
+  const VmmProcess* const process = manager_.live().find(row.id);
+  if (const auto use = process == nullptr ? std::nullopt : process->use())
+    reply.body = with_process_use(std::move(reply.body), *use);
   co_return ok(std::move(reply.body));
 }
 

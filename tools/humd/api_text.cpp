@@ -135,6 +135,17 @@ std::string network_text(const NetworkRow& network, const std::vector<Lease>& le
       .dump();
 }
 
+// Put in without a look at the rest, which may be nested as deeply as its writer likes.
+std::string with_process_use(std::string statistics, const ProcessUse& use) {
+  constexpr std::string_view blanks = " \t\r\n";
+  const std::size_t begin = statistics.find_first_not_of(blanks);
+  if (begin == std::string::npos || statistics[begin] != '{') return statistics;
+  const std::size_t next = statistics.find_first_not_of(blanks, begin + 1);
+  const bool is_empty = next != std::string::npos && statistics[next] == '}';
+  const json fields = {{"cpu_seconds", use.cpu_seconds}, {"resident_bytes", use.resident_bytes}};
+  return statistics.insert(begin + 1, "\"process\":" + fields.dump() + (is_empty ? "" : ","));
+}
+
 std::string operation_text(const Operation& operation, const Run* run) {
   json fields = {{"id", operation.id},
                  {"kind", operation.kind},

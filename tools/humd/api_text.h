@@ -12,6 +12,7 @@
 #include "tools/humd/journal.h"
 #include "tools/humd/network_table.h"
 #include "tools/humd/vm_table.h"
+#include "tools/humd/vmm_process.h"
 #include "tools/humd/workflow.h"
 
 namespace hum {
@@ -26,6 +27,9 @@ std::string image_text(const ImageRow& image);
 std::string volume_text(const VolumeRow& volume, const std::vector<std::string>& users);
 std::string network_text(const NetworkRow& network, const std::vector<Lease>& leases);
 // run: null where it is not under way.
+// A process's statistics, which are JSON of its own, with what the host says of it as the field "process".
+std::string with_process_use(std::string statistics, const ProcessUse& use);
+
 std::string operation_text(const Operation& operation, const Run* run);
 
 // What stands behind the question mark of a target.

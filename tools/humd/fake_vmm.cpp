@@ -285,10 +285,17 @@ class FakeVmm {
       return reply(200, "{\"id\":\"" + id_ + "\",\"state\":\"" + (paused_ ? "paused" : "running") +
                             "\",\"started\":\"" + record_.started + "\",\"uptime_seconds\":" + uptime +
                             ",\"paused\":" + (paused_ ? "{\"by\":\"client\"}" : "null") + ",\"end\":null}");
+    // In each millisecond an exit, and a thousand bytes that are read.
+    const std::string exits = std::to_string(now_ms() - start_ms_);
+    const std::string bytes = std::to_string((now_ms() - start_ms_) * 1000);
     if (request.starts_with("GET /hum/v1/statistics "))
-      return reply(200, "{\"uptime_seconds\":" + uptime +
-                            ",\"exits\":{},\"collected_writes\":0,\"windows\":{},\"devices\":[],\"console\":{"
-                            "\"output_bytes\":0,\"input_bytes\":0,\"dropped_output_bytes\":0}}");
+      return reply(200,
+                   "{\"uptime_seconds\":" + uptime + ",\"exits\":{\"port-out\":" + exits +
+                       "},\"collected_writes\":0,\"windows\":{},\"devices\":[{\"name\":\"disk0\",\"kind\":"
+                       "\"disk\",\"broken_rings\":0,\"queues\":[],\"counters\":{\"bytes_read\":" +
+                       bytes +
+                       "},\"latencies\":[]}],\"console\":{"
+                       "\"output_bytes\":0,\"input_bytes\":0,\"dropped_output_bytes\":0}}");
     if (request.starts_with("PATCH /vm ")) {
       if (!says("\"Paused\"") && !says("\"Resumed\"")) return fault(400, "state: give Paused or Resumed");
       paused_ = says("\"Paused\"");

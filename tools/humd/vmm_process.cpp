@@ -57,17 +57,23 @@ std::string of_process(pid_t pid, std::string_view name) {
   return "/proc/" + std::to_string(pid) + "/" + std::string(name);
 }
 
-// Counted from behind the name, which may hold blanks and brackets. 0: there is no such process.
+// A number of /proc/PID/stat, fields counted from 1, from behind the name, which may hold blanks and
+// brackets.
+std::uint64_t stat_number(std::string_view text, int wanted) {
+  text.remove_prefix(std::min(text.rfind(')'), text.size()));
+  for (int field = 2; field < wanted && !text.empty(); ++field)
+    text.remove_prefix(std::min(text.find(' '), text.size() - 1) + 1);
+  std::uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
+
+constexpr int start_time_field = 22;
+
+// 0: there is no such process.
 std::uint64_t start_time_of(pid_t pid) {
   const std::optional<std::string> text = content_of(of_process(pid, "stat"), largest_proc_file);
-  if (!text) return 0;
-  std::string_view fields = *text;
-  fields.remove_prefix(std::min(fields.rfind(')'), fields.size()));
-  for (int field = 2; field < 22 && !fields.empty(); ++field)
-    fields.remove_prefix(std::min(fields.find(' '), fields.size() - 1) + 1);
-  std::uint64_t ticks = 0;
-  std::from_chars(fields.data(), fields.data() + fields.size(), ticks);
-  return ticks;
+  return text ? stat_number(*text, start_time_field) : 0;
 }
 
 // By its path and not by the file behind it: an upgrade puts another file in its place, and the old one,
@@ -234,6 +240,18 @@ std::optional<VmmProcess> VmmProcess::adopt(const ProcessIdentity& identity, con
 
 bool VmmProcess::ended() const {
   return has_ended(pidfd_);
+}
+
+std::optional<ProcessUse> VmmProcess::use() const {
+  constexpr int user_time_field = 14;
+  constexpr int system_time_field = 15;
+  constexpr int resident_field = 24;
+  const std::optional<std::string> text = content_of(of_process(identity_.pid, "stat"), largest_proc_file);
+  if (!text || stat_number(*text, start_time_field) != identity_.start_time || ended()) return {};
+  const std::uint64_t ticks = stat_number(*text, user_time_field) + stat_number(*text, system_time_field);
+  return ProcessUse{.cpu_seconds = static_cast<double>(ticks) / static_cast<double>(::sysconf(_SC_CLK_TCK)),
+                    .resident_bytes = stat_number(*text, resident_field) *
+                                      static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))};
 }
 
 void VmmProcess::signal(int number) const {

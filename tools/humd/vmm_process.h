@@ -27,6 +27,12 @@ struct ProcessIdentity {
 // Throws HostError.
 std::string current_boot_id();
 
+// What a process has used of the host, and uses.
+struct ProcessUse {
+  double cpu_seconds = 0;  // of its threads together
+  std::uint64_t resident_bytes = 0;
+};
+
 struct SpawnRequest {
   // The program's path first, an absolute one: the process begins in the folder /.
   std::vector<std::string> arguments;
@@ -49,6 +55,8 @@ class VmmProcess {
   // The pidfd: readable once the process has ended.
   int fd() const { return pidfd_.get(); }
   bool ended() const;
+  // Nullopt: it has ended, or the host does not say.
+  std::optional<ProcessUse> use() const;
   // Nothing happens if the process has ended. Throws HostError.
   void signal(int number) const;
   // The exit code of a child of ours that has ended (128 + N if signal N ended it), which is gone then.

@@ -157,6 +157,23 @@ TEST_CASE("a child's exit code is told once it has ended, and once only") {
   CHECK(exit_code(run.start({shell, "-c", "exit 7"})) == 7);
 }
 
+TEST_CASE(
+    "what a process uses of the host is told as long as it lives: processor time that grows, and memory") {
+  const RunFolder run;
+  const VmmProcess process = run.start({shell, "-c", "while :; do :; done"});
+  std::optional<ProcessUse> use = process.use();
+  REQUIRE(use);
+  const auto late = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (use && use->cpu_seconds < 0.1 && std::chrono::steady_clock::now() < late) use = process.use();
+  REQUIRE(use);
+  CHECK(use->cpu_seconds >= 0.1);
+  CHECK(use->resident_bytes >= 4096);
+  CHECK(use->resident_bytes < 64U << 20U);
+  process.signal(SIGKILL);
+  CHECK(exit_code(process) == 128 + SIGKILL);
+  CHECK_FALSE(process.use());
+}
+
 TEST_CASE("a program that cannot be started is an error, and neither a process nor the lock stays") {
   const RunFolder run;
   CHECK_THROWS_AS(run.start({run / "none"}), HostError);

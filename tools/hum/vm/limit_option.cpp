@@ -7,13 +7,11 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "tools/hum/vm/size_option.h"
 #include "vmm/base/errors.h"
-#include "vmm/base/options.h"
 
 namespace hum {
 namespace {
-
-constexpr std::uint64_t mib = 1024UL * 1024;
 
 struct Limit {
   std::string_view key;
@@ -31,12 +29,7 @@ constexpr Limit known[] = {
 
 std::uint64_t number_of(const Limit& limit, const std::string& text) {
   const std::string key = "limit " + std::string(limit.key);
-  if (limit.is_size) {
-    const std::uint64_t size = parse_size(key, text);
-    if (size == 0 || size % mib != 0)
-      throw ConfigError(key, text, "no whole number of MiB", "give a size like 512M or 10G");
-    return size / mib;
-  }
+  if (limit.is_size) return mib_of(key, text);
   std::string_view digits = text;
   if (limit.key == "cpu" && digits.ends_with('%')) digits.remove_suffix(1);
   std::uint64_t number = 0;

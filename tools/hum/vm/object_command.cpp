@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tools/hum/exit_codes.h"
+#include "tools/hum/vm/size_option.h"
 #include "tools/hum/vm/text_table.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
@@ -41,14 +42,6 @@ std::string upper(std::string text) {
 std::string place_of(const std::string& text) {
   if (text.find("://") != std::string::npos) return text;
   return std::filesystem::absolute(text).lexically_normal().string();
-}
-
-std::uint64_t mib_of(const std::string& key, const std::string& text) {
-  constexpr std::uint64_t mib = 1024UL * 1024;
-  const std::uint64_t size = parse_size(key, text);
-  if (size == 0 || size % mib != 0)
-    throw ConfigError(key, text, "no whole number of MiB", "give a size like 512M or 10G");
-  return size / mib;
 }
 
 std::string names_in(const json& list, const char* field) {

@@ -10,6 +10,7 @@
 
 #include "tools/hum/exit_codes.h"
 #include "tools/hum/vm/daemon_client.h"
+#include "tools/hum/vm/size_option.h"
 #include "tools/hum/vm/text_table.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
@@ -96,7 +97,7 @@ int ProjectCommand::set() {
   json quota = json::object();
   if (options_->vms) quota["vms"] = *options_->vms;
   if (options_->cpus) quota["cpus"] = *options_->cpus;
-  if (!options_->memory.empty()) quota["memory_mib"] = parse_size("memory", options_->memory) >> 20U;
+  if (!options_->memory.empty()) quota["memory_mib"] = mib_of("memory", options_->memory);
   if (quota.empty())
     throw ConfigError("quota", "", "nothing is given",
                       "give --vms, --cpus or --memory; hum project rm takes it away");
@@ -126,7 +127,9 @@ int ProjectCommand::remove() {
 }
 
 struct CapacityCommand::Options {
-  DaemonAddress daemon;
+  explicit Options(const DaemonAddress& address) : daemon(address) {}
+
+  const DaemonAddress& daemon;
   bool is_json = false;
   std::uint64_t cpus = 1;
   std::string memory = "256M";
@@ -135,8 +138,8 @@ struct CapacityCommand::Options {
 
 CapacityCommand::~CapacityCommand() = default;
 
-CapacityCommand::CapacityCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<Options>()) {
-  add_daemon_options(app, options_->daemon);
+CapacityCommand::CapacityCommand(CLI::App& app, const DaemonAddress& daemon, int& exit_code)
+    : options_(std::make_unique<Options>(daemon)) {
   app.add_option("-c,--cpus", options_->cpus, "virtual CPUs of one")->capture_default_str();
   app.add_option("-m,--memory", options_->memory, "memory of one")->capture_default_str();
   app.add_option("--project", options_->project, "also within this project's quota");
@@ -147,7 +150,7 @@ CapacityCommand::CapacityCommand(CLI::App& app, int& exit_code) : options_(std::
 
 int CapacityCommand::run() {
   DaemonClient client(options_->daemon);
-  const std::uint64_t memory = parse_size("memory", options_->memory) >> 20U;
+  const std::uint64_t memory = mib_of("memory", options_->memory);
   const json room = client.call(
       "GET", "/v1/capacity?cpus=" + std::to_string(options_->cpus) + "&memory_mib=" + std::to_string(memory) +
                  (options_->project.empty() ? "" : "&project=") + escaped(options_->project));

@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "tools/hum/vm/daemon_client.h"
+
 namespace CLI {
 class App;
 }
@@ -31,7 +33,8 @@ class ProjectCommand {
 // `hum vm capacity`: how many more VMs there is room for.
 class CapacityCommand {
  public:
-  CapacityCommand(CLI::App& app, int& exit_code);
+  // As ProjectCommand; the address is the caller's, complete by then.
+  CapacityCommand(CLI::App& app, const DaemonAddress& daemon, int& exit_code);
   ~CapacityCommand();
   CapacityCommand(const CapacityCommand&) = delete;
   CapacityCommand& operator=(const CapacityCommand&) = delete;

@@ -17,6 +17,7 @@
 #include "tools/hum/kernel_store.h"
 #include "tools/hum/vm/daemon_client.h"
 #include "tools/hum/vm/limit_option.h"
+#include "tools/hum/vm/size_option.h"
 #include "tools/hum/vm/text_table.h"
 #include "tools/hum/vm/vm_console.h"
 #include "vmm/base/errors.h"
@@ -184,11 +185,11 @@ json VmCommand::Options::spec() const {
                {"restart", restart},
                {"autostart", autostart},
                {"project", project}};
-  spec["memory_mib"] = parse_size("memory", memory) >> 20U;
+  spec["memory_mib"] = mib_of("memory", memory);
   if (!kernel.empty()) spec["kernel"] = absolute(kernel);
   if (!initrd.empty()) spec["initrd"] = absolute(initrd);
   if (!image.empty()) spec["image"] = image;
-  if (!disk_size.empty()) spec["disk_mib"] = parse_size("disk-size", disk_size) >> 20U;
+  if (!disk_size.empty()) spec["disk_mib"] = mib_of("disk-size", disk_size);
   if (!volumes.empty()) spec["volumes"] = volumes;
   if (kernel.empty() && !image_has_kernel()) {
     if (client().is_remote())
@@ -249,7 +250,8 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
                exit_code);
   add_creation(*app.add_subcommand("create", "Create a VM"), false, exit_code);
   capacity_ = std::make_unique<CapacityCommand>(
-      *app.add_subcommand("capacity", "Tell how many more VMs there is room for"), exit_code);
+      *app.add_subcommand("capacity", "Tell how many more VMs there is room for"), options_->daemon,
+      exit_code);
   CLI::App& rename_app = *app.add_subcommand("rename", "Give a VM another name, also while it runs");
   rename_app.add_option("VM", options_->old_name, "the VM's name or number")->required();
   rename_app.add_option("NEW", options_->new_name, "its name from now on")->required();
@@ -301,8 +303,11 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
   update_app
       .add_option("--set", options_->changes,
                   "FIELD=JSON, like memory_mib=512 or restart=\"always\"; may be repeated")
-      ->required();
+      ->required()
+      ->allow_extra_args(false);
   update_app.add_flag("--dry-run", options_->dry_run, "only say what needs a restart");
+  top_ = std::make_unique<TopCommand>(*app.add_subcommand("top", "Show what VMs use, again and again"),
+                                      options_->daemon, exit_code);
   CLI::App& stats_app = command("stats", "Print a running VM's counters, as JSON", &VmCommand::stats);
   stats_app.add_option("VM", options_->names, "the VM's name or number")->required()->expected(1);
 }
@@ -317,25 +322,32 @@ void VmCommand::add_creation(CLI::App& app, bool runs, int& exit_code) {
   app.add_option_function<std::string>(
       "--cmdline", [&options](const std::string& text) { options.cmdline = text; },
       "the kernel's command line, instead of '" + std::string(usual_cmdline) + "'");
-  app.add_option("-a,--append", options.append, "added to the command line; may be repeated");
+  app.add_option("-a,--append", options.append, "added to the command line; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("-c,--cpus", options.cpus, "virtual CPUs")->check(CLI::Range(1, 32))->capture_default_str();
   app.add_option("-m,--memory", options.memory, "memory, like 512M or 2G")->capture_default_str();
-  app.add_option("--disk", options.disks, "a disk: PATH[,KEY=VALUE...], see hum devices; may be repeated");
+  app.add_option("--disk", options.disks, "a disk: PATH[,KEY=VALUE...], see hum devices; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("--image", options.image, "make it of this image (hum image ls)");
   app.add_option("--disk-size", options.disk_size,
                  "of its own disk, like 20G (default: as large as its image's)");
-  app.add_option("--volume", options.volumes, "a disk of hum volume; may be repeated");
+  app.add_option("--volume", options.volumes, "a disk of hum volume; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("--net", options.networks,
                  "a network: user (the host's), the name of one of hum network, none, or tap=NAME, "
-                 "bridge=NAME..., see hum devices; may be repeated (default: user)");
+                 "bridge=NAME..., see hum devices; may be repeated (default: user)")
+      ->allow_extra_args(false);
   app.add_option(
-      "-p,--publish", options.ports,
-      "[ADDRESS:]HOST:GUEST[/udp]: a port of the host for the guest's server, on its first network; "
-      "may be repeated");
-  app.add_option("--device", options.devices, "any device: KIND[,KEY=VALUE...]; may be repeated");
+         "-p,--publish", options.ports,
+         "[ADDRESS:]HOST:GUEST[/udp]: a port of the host for the guest's server, on its first network; "
+         "may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--device", options.devices, "any device: KIND[,KEY=VALUE...]; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("--limit", options.limits,
-                 "of the VM's process on this host: " + limit_help() + "; may be repeated");
-  app.add_option("-l,--label", options.labels, "NAME=VALUE; may be repeated");
+                 "of the VM's process on this host: " + limit_help() + "; may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("-l,--label", options.labels, "NAME=VALUE; may be repeated")->allow_extra_args(false);
   app.add_option("--restart", options.restart, "when it has ended by itself: no, on-failure or always")
       ->check(CLI::IsMember({"no", "on-failure", "always"}))
       ->capture_default_str();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tools/hum/vm/project_command.h"
+#include "tools/hum/vm/top_command.h"
 
 namespace CLI {
 class App;
@@ -40,6 +41,7 @@ class VmCommand {
 
   std::unique_ptr<Options> options_;
   std::unique_ptr<CapacityCommand> capacity_;
+  std::unique_ptr<TopCommand> top_;
 };
 
 }  // namespace hum
