@@ -20,6 +20,7 @@
 #include "tools/hum/standard_streams.h"
 #include "tools/hum/test/test_command.h"
 #include "tools/hum/usage.h"
+#include "tools/hum/vm/apply_command.h"
 #include "tools/hum/vm/object_command.h"
 #include "tools/hum/vm/project_command.h"
 #include "tools/hum/vm/vm_command.h"
@@ -64,6 +65,7 @@ int dispatch(std::vector<std::string> arguments) {
                               hum::ObjectCommand::Kind::network, code);
   hum::ProjectCommand projects(*app.add_subcommand("project", "Quotas of projects, which VMs belong to"),
                                code);
+  hum::ApplyCommand apply(*app.add_subcommand("apply", "Make VMs and what they need what a file says"), code);
   hum::EventsCommand events(*app.add_subcommand("events", "Print what the daemon's VMs do, as it happens"),
                             code);
   hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),

@@ -45,6 +45,13 @@ unsigned status_of(const StoreError& error) {
   return error.reason() == StoreError::Reason::full ? 507 : 500;
 }
 
+void expect_same_disk(const VmSpec& before, const VmSpec& after) {
+  const bool is_other_image = after.image() != before.image();
+  if (is_other_image || after.disk_size() != before.disk_size())
+    throw ConfigError(is_other_image ? "image" : "disk_mib", "", "a VM's own disk stays as it was made",
+                      "make another VM");
+}
+
 // What an action may be given.
 constexpr Field stop_fields[] = {{.name = "timeout_s", .type = FieldType::integer, .maximum = 86400}};
 
@@ -269,7 +276,7 @@ Task<ApiAnswer> Api::list_vms(Call& call) {
 }
 
 Task<ApiAnswer> Api::begun(Call& call, Operation operation) {
-  const QueryFields fields(call.request.query, {"wait_s", "start", "force"});
+  const QueryFields fields(call.request.query, {"wait_s", "start", "force", "dry_run"});
   const std::uint64_t seconds = fields.number("wait_s", 0, longest_wait);
   if (seconds > 0) operation = co_await manager_.wait_for(operation.id, in_seconds(seconds));
   const bool ended = operation.state != Operation::State::running;
@@ -292,10 +299,11 @@ json Api::with_image_defaults(const Call& call, json given) {
 }
 
 Task<ApiAnswer> Api::create_vm(Call& call) {
-  const QueryFields fields(call.request.query, {"wait_s", "start"});
+  const QueryFields fields(call.request.query, {"wait_s", "start", "dry_run"});
   fields.number("wait_s", 0, longest_wait);
   VmSpec spec(with_image_defaults(call, parse_json(call.request.body)));
   const bool start = fields.flag("start");
+  if (fields.flag("dry_run")) co_return ok(dumped({{"spec", spec.json()}, {"needs_restart", json::array()}}));
   Operation operation = co_await manager_.create(std::move(spec), caller_of(call.request), start);
   const std::uint64_t seconds = fields.number("wait_s", 0, longest_wait);
   if (start && seconds > 0) {
@@ -326,6 +334,7 @@ Task<ApiAnswer> Api::patch_vm(Call& call) {
     throw ApiError(412, "vm-changed", "the VM has been changed meanwhile; get it again");
   const VmSpec before = row.spec();
   const VmSpec after = before.with(parse_json(call.request.body));
+  expect_same_disk(before, after);
   const bool lives = row.state != VmState::stopped;
   const json later = lives ? json(before.needs_restart(after)) : json::array();
   ApiAnswer answer = ok(dumped({{"spec", after.json()}, {"needs_restart", later}}));

@@ -137,8 +137,11 @@ ApiAnswer Api::list_objects(const Call& call, Table& table, const char* word, Te
 }
 
 Task<ApiAnswer> Api::begin_object(Call& call, Operation operation, Manager::Prepare prepare) {
-  const QueryFields fields(call.request.query, {"wait_s"});
+  const bool makes = call.request.method == "POST";
+  const QueryFields fields = makes ? QueryFields(call.request.query, {"wait_s", "dry_run"})
+                                   : QueryFields(call.request.query, {"wait_s"});
   fields.number("wait_s", 0, longest_wait);
+  if (makes && fields.flag("dry_run")) co_return ok(dumped({{"dry_run", true}}));
   operation.owner = call.request.peer;
   Caller caller = caller_of(call.request);
   Operation begun_now =

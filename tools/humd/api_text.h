@@ -26,10 +26,9 @@ std::string image_text(const ImageRow& image);
 // users: the names of the VMs that use it.
 std::string volume_text(const VolumeRow& volume, const std::vector<std::string>& users);
 std::string network_text(const NetworkRow& network, const std::vector<Lease>& leases);
-// run: null where it is not under way.
 // A process's statistics, which are JSON of its own, with what the host says of it as the field "process".
 std::string with_process_use(std::string statistics, const ProcessUse& use);
-
+// run: null where it is not under way.
 std::string operation_text(const Operation& operation, const Run* run);
 
 // What stands behind the question mark of a target.

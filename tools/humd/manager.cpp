@@ -215,9 +215,6 @@ void Manager::change_limits(std::int64_t vm, const VmLimits& before, const VmLim
 Task<VmRow> Manager::update(VmRow vm, VmSpec spec) {
   expect_idle(vm_ref(vm.id), vm.name);
   const VmSpec before = vm.spec();
-  if (spec.image() != before.image() || spec.disk_size() != before.disk_size())
-    throw ConfigError(spec.image() != before.image() ? "image" : "disk_mib", "",
-                      "a VM's own disk stays as it was made", "make another VM");
   {
     const Transaction transaction(store_);
     expect_quota(*this, vm.id, spec);

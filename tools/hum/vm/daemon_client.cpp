@@ -130,8 +130,10 @@ void DaemonClient::start_daemon() const {
   std::fputs("hum: the daemon was not running: started it\n", stderr);
 }
 
-json DaemonClient::call(const std::string& method, const std::string& target, const json* body) {
+json DaemonClient::call(const std::string& method, const std::string& target, const json* body,
+                        const std::string& if_match) {
   HttpCall request;
+  request.if_match = if_match;
   request.method = method;
   request.target = target;
   if (body != nullptr) request.body = body->dump(-1, ' ', false, json::error_handler_t::replace);

@@ -51,9 +51,9 @@ class DaemonClient {
   bool is_remote() const { return !host_.url.empty(); }
   const std::string& host() const { return host_.url; }
 
-  // Throws DaemonError, HostError.
+  // if_match: the ETag that what is changed must have. Throws DaemonError, HostError.
   nlohmann::json call(const std::string& method, const std::string& target,
-                      const nlohmann::json* body = nullptr);
+                      const nlohmann::json* body = nullptr, const std::string& if_match = {});
   // The answer as it is, for texts.
   std::string text(const std::string& target);
   // Server-sent events, each with its type and its data, until take answers false or the daemon ends.

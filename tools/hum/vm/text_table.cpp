@@ -21,6 +21,7 @@ std::string text_table(const std::vector<std::string>& head,
       line += row[i];
       if (i + 1 < row.size()) line += std::string(widths[i] - row[i].size() + 2, ' ');
     }
+    line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";
   };
   add(head);

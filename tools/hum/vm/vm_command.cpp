@@ -11,15 +11,14 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "devices/net/user_backend.h"
-#include "devices/registry.h"
 #include "tools/hum/exit_codes.h"
-#include "tools/hum/kernel_store.h"
 #include "tools/hum/vm/daemon_client.h"
+#include "tools/hum/vm/device_option.h"
 #include "tools/hum/vm/limit_option.h"
 #include "tools/hum/vm/size_option.h"
 #include "tools/hum/vm/text_table.h"
 #include "tools/hum/vm/vm_console.h"
+#include "tools/hum/vm/vm_defaults.h"
 #include "vmm/base/errors.h"
 #include "vmm/base/options.h"
 
@@ -29,48 +28,12 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-constexpr std::string_view usual_cmdline = "console=ttyS0 panic=-1 reboot=panic_warm noreplace-smp quiet";
-
 double now() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 std::string path_of(const std::string& name) {
   return "/v1/vms/" + escaped(name);
-}
-
-std::string absolute(const std::string& path) {
-  return fs::absolute(path).lexically_normal().string();
-}
-
-// A device of the command line, "disk" and "root.img,readonly=on", as the daemon takes it: only what was
-// given, and paths from the root.
-json device_of(const std::string& kind, const std::string& name, const std::string& text) {
-  const auto kinds = all_devices();
-  const auto found =
-      std::find_if(kinds.begin(), kinds.end(), [&](const auto* each) { return each->name == kind; });
-  if (found == kinds.end())
-    throw ConfigError("device", kind, "no kind of device", "'hum devices' lists them");
-  const OptionValues values = OptionValues::parse(kind, (*found)->options, text);
-  json options = json::object();
-  for (const OptionSpec& row : (*found)->options) {
-    const auto value = values.written(row.key);
-    if (!value || *value == row.default_value) continue;
-    const bool is_path =
-        row.key == "path" || row.key == "overlay" || row.key == "socket" || row.key == "pcap";
-    options[std::string(row.key)] = is_path && *value != "tmp" ? absolute(*value) : *value;
-  }
-  return {{"name", name}, {"kind", kind}, {"options", options}};
-}
-
-StoredKernel stored_kernel() {
-  if (auto kernel = default_kernel()) return std::move(*kernel);
-  std::fputs("hum: no guest kernel is at hand: fetching one\n", stderr);
-  GetOptions options;
-  options.progress = [](std::string_view line) {
-    std::fprintf(stderr, "hum: %.*s\n", static_cast<int>(line.size()), line.data());
-  };
-  return get_kernel(options);
 }
 
 std::string end_text(const json& vm) {
@@ -138,39 +101,21 @@ struct VmCommand::Options {
  private:
   // tap=NAME and the like; else it is the name of a network.
   static bool is_device(const std::string& network) { return network.find('=') != std::string::npos; }
-  bool image_has_kernel() const;
-  std::optional<std::string> image_cmdline() const;
+  json image_source() const;
   json named_networks() const;
 };
 
-bool VmCommand::Options::image_has_kernel() const {
-  if (image.empty()) return false;
-  const json found = client().call("GET", "/v1/images/" + escaped(image));
-  if (!found["content"].is_object()) return false;
-  for (const json& part : found["content"]["parts"])
-    if (part["name"] == "kernel") return true;
-  return false;
+// What its image was made of.
+json VmCommand::Options::image_source() const {
+  if (image.empty()) return json::object();
+  return client().call("GET", "/v1/images/" + escaped(image))["source"];
 }
 
-std::optional<std::string> VmCommand::Options::image_cmdline() const {
-  if (image.empty()) return {};
-  const json found = client().call("GET", "/v1/images/" + escaped(image));
-  if (!found["source"].contains("cmdline")) return {};
-  return found["source"]["cmdline"].get<std::string>();
-}
-
-// Where nothing is said a VM has the host's network, if this host can give it that.
 json VmCommand::Options::named_networks() const {
   json found = json::array();
   for (const std::string& network : networks)
     if (network != "none" && !is_device(network)) found.push_back({{"network", network}});
-  if (networks.empty()) {
-    const auto obstacle = client().is_remote() ? std::nullopt : user_network_obstacle("net");
-    if (!obstacle || !ports.empty())
-      found.push_back({{"network", "user"}});
-    else
-      std::fprintf(stderr, "hum: the VM has no network: %s\n", obstacle->what());
-  }
+  if (networks.empty()) found = usual_networks(client(), !ports.empty());
   if (ports.empty()) return found;
   if (found.empty())
     throw ConfigError("publish", ports.front(), "there is no network that publishes ports",
@@ -186,35 +131,25 @@ json VmCommand::Options::spec() const {
                {"autostart", autostart},
                {"project", project}};
   spec["memory_mib"] = mib_of("memory", memory);
-  if (!kernel.empty()) spec["kernel"] = absolute(kernel);
-  if (!initrd.empty()) spec["initrd"] = absolute(initrd);
+  if (!kernel.empty()) spec["kernel"] = path_from(fs::current_path(), kernel);
+  if (!initrd.empty()) spec["initrd"] = path_from(fs::current_path(), initrd);
   if (!image.empty()) spec["image"] = image;
   if (!disk_size.empty()) spec["disk_mib"] = mib_of("disk-size", disk_size);
   if (!volumes.empty()) spec["volumes"] = volumes;
-  if (kernel.empty() && !image_has_kernel()) {
-    if (client().is_remote())
-      throw ConfigError("kernel", "", "missing", "give --image, or --kernel: a path on the daemon's host");
-    const StoredKernel stored = stored_kernel();
-    spec["kernel"] = stored.kernel_path;
-    if (initrd.empty()) spec["initrd"] = stored.initrd_path;
-  }
-  // An image says itself how its kernel is started.
-  const std::optional<std::string> of_image = image_cmdline();
-  std::string line = cmdline.value_or(of_image.value_or(std::string(usual_cmdline)));
+  if (cmdline) spec["cmdline"] = *cmdline;
+  add_guest_kernel(spec, image_source(), client());
+  auto& line = spec["cmdline"].get_ref<std::string&>();
   for (const std::string& more : append) line += (line.empty() ? "" : " ") + more;
-  spec["cmdline"] = line;
   json all = json::array();
+  const std::string current = fs::current_path();
   const auto add = [&](const std::string& kind, const std::string& text) {
-    all.push_back(device_of(kind, kind + std::to_string(all.size()), text));
+    all.push_back(device_of(kind, kind + std::to_string(all.size()), text, current));
   };
   for (const std::string& disk : disks) add("disk", disk);
   for (const std::string& network : networks)
     if (is_device(network)) add("net", network);
   if (const json named = named_networks(); !named.empty()) spec["networks"] = named;
-  for (const std::string& device : devices) {
-    const std::size_t comma = std::min(device.find(','), device.size());
-    add(device.substr(0, comma), device.substr(std::min(comma + 1, device.size())));
-  }
+  for (const std::string& device : devices) all.push_back(device_of(device, all.size(), current));
   if (!all.empty()) spec["devices"] = all;
   if (!limits.empty()) spec["limits"] = limits_of(limits);
   for (const std::string& label : labels) {
