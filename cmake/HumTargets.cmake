@@ -67,7 +67,8 @@ function(hum_test NAME)
   add_executable(${NAME} ${ARG_SOURCES})
   target_link_libraries(${NAME} PRIVATE hum_options hum_catch ${ARG_LINKS})
   target_compile_options(${NAME} PRIVATE ${hum_test_options})
-  catch_discover_tests(${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST
+  # A name that is not found, as one with a semicolon, is an error.
+  catch_discover_tests(${NAME} TEST_PREFIX "${NAME}: " DISCOVERY_MODE PRE_TEST EXTRA_ARGS -w NoTests
     PROPERTIES TIMEOUT 120 LABELS unit SKIP_REGULAR_EXPRESSION "skipped: ")
 endfunction()
 

@@ -228,7 +228,7 @@ TEST_CASE("flushes that wait together share one sync, and one that comes during 
   CHECK(syncs == 2);
 }
 
-TEST_CASE("a sync that takes long holds up nobody but its request; a pause waits for it") {
+TEST_CASE("a sync that takes long holds up nobody but its request, a pause waits for it") {
   Bench bench;
   bench.use_fake_sync();
   std::promise<void> started;

@@ -114,7 +114,7 @@ TEST_CASE("the guest sees a region at a multiple of 2 GiB above its RAM, of whic
   CHECK_FALSE(bench.has(0));
 }
 
-TEST_CASE("blocks are plugged, used and unplugged; their memory comes from the host and goes back") {
+TEST_CASE("blocks are plugged, used and unplugged, their memory comes from the host and goes back") {
   Bench bench;
   CHECK(bench.plug(4 * mib, 2) == ack);
   CHECK(bench.plugged() == 4 * mib);
@@ -213,7 +213,7 @@ TEST_CASE("requests that are wrong are answered with an error, and change nothin
   CHECK(bench.unplug(64 * mib, 2) == ack);
 }
 
-TEST_CASE("a request that is too short is wrong; one without room for its answer breaks the ring") {
+TEST_CASE("a request that is too short is wrong, one without room for its answer breaks the ring") {
   Bench bench;
   const std::array<std::byte, sizeof(Request) - 1> little{};
   const auto reply = bench.driver.request(0, little, sizeof(Response));
@@ -240,7 +240,7 @@ TEST_CASE("the state of blocks is told: plugged, unplugged, or some of both") {
   CHECK(bench.state(0, 128) == 2);
 }
 
-TEST_CASE("another requested size is told of; the usable region grows with it and shrinks by unplug-all") {
+TEST_CASE("another requested size is told of, the usable region grows with it and shrinks by unplug-all") {
   Bench bench("1G");
   CHECK(bench.usable() == 256 * mib);
   bench.request("512M");
@@ -336,7 +336,7 @@ TEST_CASE("memory that the host does not take back is unplugged all the same, an
   CHECK(logged.find("take memory") == logged.rfind("take memory"));
 }
 
-TEST_CASE("a reset of the device changes no block; its end leaves no slot and no memory") {
+TEST_CASE("a reset of the device changes no block, its end leaves no slot and no memory") {
   Bench bench;
   REQUIRE(bench.plug(0, 3) == ack);
   bench.machine.memory.write(bench.begin(), le32(7));

@@ -101,7 +101,7 @@ TEST_CASE("a passt that ends as it starts is an error with its own words, and is
   CHECK(fake.file("words").find('\n') == fake.file("words").size() - 1);
 }
 
-TEST_CASE("a passt that is killed is told of once and started again; the link is down meanwhile") {
+TEST_CASE("a passt that is killed is told of once and started again, the link is down meanwhile") {
   const FakePasst fake(std::string(with_number) + FakePasst::well);
   const KeptLog log;
   UserBackend backend(settings_for(fake), log.log);

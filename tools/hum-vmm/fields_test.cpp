@@ -129,7 +129,7 @@ TEST_CASE("fields become options of ours") {
   CHECK(options(R"({"name": "a", "cache": "Same"})") == "path=a,cache=Same");
 }
 
-TEST_CASE("a bucket becomes a limit; one without size or time is none, and one that is absent says nothing") {
+TEST_CASE("a bucket becomes a limit, one without size or time is none, and one that is absent says nothing") {
   const auto limit = [](const std::string& text) {
     return options(R"({"name": "", "limiter": )" + text + "}");
   };

@@ -33,7 +33,7 @@ TEST_CASE("lines are added to a file that is there, and a new one is made") {
 }
 
 TEST_CASE(
-    "a fifo that nobody reads takes what it has room for; the rest is lost in whole lines and counted") {
+    "a fifo that nobody reads takes what it has room for, the rest is lost in whole lines and counted") {
   const testing::TemporaryFolder folder;
   const std::string path = folder / "fifo";
   REQUIRE(::mkfifo(path.c_str(), 0600) == 0);

@@ -193,7 +193,7 @@ TEST_CASE(
   CHECK(world.config.vm_config().transport == transport);
 }
 
-TEST_CASE("the root drive is the first disk; the others keep the order in which they came") {
+TEST_CASE("the root drive is the first disk, the others keep the order in which they came") {
   World world;
   world.put_kernel();
   world.put(sections::drives, world.drive("a"));
@@ -286,7 +286,7 @@ TEST_CASE("memory that can be plugged is in pieces of 128 and 2 MiB unless it is
   CHECK_FALSE(world.config.get(sections::memory_hotplug).contains("requested_size_mib"));
 }
 
-TEST_CASE("an interface is a tap with its limits; two have not the same address") {
+TEST_CASE("an interface is a tap with its limits, two have not the same address") {
   World world;
   world.put_kernel();
   world.put(

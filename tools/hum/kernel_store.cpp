@@ -184,6 +184,11 @@ std::string sha256(std::span<const std::byte> bytes) {
   return text;
 }
 
+// Which of this program's versions an initrd was made by.
+std::string init_line() {
+  return "\ninit=" + sha256(guest_init());
+}
+
 // Everything of one kernel, into an empty folder.
 void make_entry(const KernelTree& tree, const fs::path& work, const fs::path& entry,
                 const GetOptions& options) {
@@ -197,8 +202,8 @@ void make_entry(const KernelTree& tree, const fs::path& work, const fs::path& en
                    make_initrd({guest_init(), busybox_bytes, list_applets(busybox), modules}));
   write_whole_file(entry / "vmlinuz", kernel);
   if (fs::exists(tree.config)) write_whole_file(entry / "config", read_whole_file(tree.config));
-  write_whole_file(entry / "info", "release=" + tree.release + "\npackage=" + tree.package +
-                                       "\nversion=" + tree.version + "\nsha256=" + sha256(kernel) + "\n");
+  write_whole_file(entry / "info", "release=" + tree.release + "\npackage=" + tree.package + "\nversion=" +
+                                       tree.version + "\nsha256=" + sha256(kernel) + init_line() + "\n");
 }
 
 // The finished entry takes its place in the store, or that of its predecessor, which is then in the work
@@ -297,7 +302,9 @@ StoredKernel get_kernel(const GetOptions& options) {
   const Fd lock = lock_store(store);
   remove_leftovers(store);
   const auto kept = [&](const std::string& release) {
-    return options.force ? std::nullopt : stored(store / release);
+    auto kernel = options.force ? std::nullopt : stored(store / release);
+    if (kernel && text_of(store / release / "info").find(init_line()) == std::string::npos) kernel.reset();
+    return kernel;
   };
 
   std::string package;

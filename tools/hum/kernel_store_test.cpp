@@ -96,9 +96,10 @@ TEST_CASE("a package becomes a kernel with its initrd and a record") {
   CHECK(kernel.version == "6.1.50-1");
   CHECK(text_of(kernel.kernel_path) == "kernel");
   CHECK(text_of(kernel.initrd_path).starts_with("070701"));
-  CHECK(text_of(kernel_store_folder() / kernel.name / "info") ==
-        "release=6.1.0-9-cloud-amd64\npackage=linux-image-6.1.0-9-cloud-amd64\nversion=6.1.50-1\n"
-        "sha256=6923dd1bc0460082c5d55a831908c24a282860b7f1cd6c2b79cf1bc8857c639c\n");
+  CHECK_THAT(text_of(kernel_store_folder() / kernel.name / "info"),
+             Catch::StartsWith(
+                 "release=6.1.0-9-cloud-amd64\npackage=linux-image-6.1.0-9-cloud-amd64\nversion=6.1.50-1\n"
+                 "sha256=6923dd1bc0460082c5d55a831908c24a282860b7f1cd6c2b79cf1bc8857c639c\ninit="));
   CHECK(Store::entries() == 1);
 }
 
@@ -123,6 +124,19 @@ TEST_CASE("a kernel that is in the store is kept, unless it is to be made anew")
   const StoredKernel renewed = get_kernel(Store::from(deb, true));
   CHECK(renewed.version == "2.0");
   CHECK(text_of(renewed.kernel_path) == "new");
+  CHECK(Store::entries() == 1);
+}
+
+TEST_CASE("a kernel whose initrd another version of the program has made is made anew") {
+  const Store store;
+  const StoredKernel old = get_kernel(Store::from(store.make_deb("6.1.0", "old", "1.0")));
+  const fs::path info = kernel_store_folder() / "6.1.0/info";
+  std::string text = text_of(info);
+  text[text.find("init=") + 5] = '-';
+  write_whole_file(info, text);
+  CHECK(list_kernels().size() == 1);
+  const std::string deb = store.make_deb("6.1.0", "new", "2.0");
+  CHECK(get_kernel(Store::from(deb)).version == "2.0");
   CHECK(Store::entries() == 1);
 }
 

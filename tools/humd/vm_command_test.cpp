@@ -74,7 +74,7 @@ TEST_CASE("hum vm create, start, ls, stop and rm tell names, and a list has a ro
   CHECK(daemon.said({"vm", "ls", "-q"}) == "");
 }
 
-TEST_CASE("--json has the fields that the API's description has, and nothing else") {
+TEST_CASE("the output of --json has the fields that the API's description has, and nothing else") {
   const CommandDaemon daemon;
   CHECK(daemon.said({"vm", "ls", "--json"}) == "[]\n");
   const json made = json::parse(daemon.create("web", {"--json", "--label", "a=b"}));
@@ -92,7 +92,7 @@ TEST_CASE("--json has the fields that the API's description has, and nothing els
   CHECK(json::parse(daemon.said({"vm", "capacity", "--json"})).contains("fit"));
 }
 
-TEST_CASE("hum vm run -d starts a VM; logs, stats and wait tell of it") {
+TEST_CASE("hum vm run -d starts a VM, logs, stats and wait tell of it") {
   const CommandDaemon daemon;
   CHECK(daemon.said({"vm", "run", "web", "-d", "--kernel", "/no/kernel", "--net", "none"}) == "web\n");
   CHECK(json::parse(daemon.said({"vm", "stats", "web"})).contains("uptime_seconds"));

@@ -132,7 +132,7 @@ lab_get_initramfs() {
     [[ $name == busybox ]] || ln -s busybox "$lab_temporary/root/bin/$name"
   done < <("$busybox" --list)
   # shellcheck disable=SC2016
-  printf '%s\n' '#!/bin/busybox sh' 'exec /bin/chroot /lab /sbin/modprobe "$@"' \
+  printf '%s\n' '#!/bin/busybox sh' 'exec /bin/chroot /modules-tree /sbin/modprobe "$@"' \
     >"$lab_temporary/root/bin/lab-modprobe"
   cp "$lab_support/lab-init" "$lab_temporary/root/init"
   chmod 755 "$lab_temporary/root/init" "$lab_temporary/root/bin/lab-modprobe"

@@ -7,7 +7,7 @@
 
 namespace hum {
 
-TEST_CASE("a configuration error reads: key 'value': problem; fix") {
+TEST_CASE("a configuration error reads: key 'value': problem, fix") {
   const ConfigError error("cpus", "0", "not accepted", "give a whole number from 1 to 254");
   CHECK(std::string(error.what()) == "cpus '0': not accepted; give a whole number from 1 to 254");
   CHECK(error.key() == "cpus");

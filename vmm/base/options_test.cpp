@@ -67,7 +67,7 @@ TEST_CASE("the first word may be any key too, or a value with '=' in it") {
   CHECK(parse("path=x=y").text("path") == "x=y");
 }
 
-TEST_CASE("a bare boolean key means on; any other key needs a value") {
+TEST_CASE("a bare boolean key means on, any other key needs a value") {
   CHECK(parse("a.img,readonly").flag("readonly"));
   CHECK(says(refusal("a.img,queues"), "disk.queues"));
   CHECK(says(refusal("a.img,bus"), "pci, mmio or none"));

@@ -70,7 +70,7 @@ TEST_CASE("a PVH note names the entry, with 4 or 8 bytes, in ELF64 and ELF32") {
 }
 
 TEST_CASE(
-    "Linux, known by its notes, is entered in long mode; by its PVH note when asked to or with modules") {
+    "Linux, known by its notes, is entered in long mode, by its PVH note when asked to or with modules") {
   Bench bench;
   TestElf elf;
   elf.pvh_entry = mib + 0x40;

@@ -131,7 +131,7 @@ TEST_CASE("the information has memory sizes, command line, loader name and memor
   CHECK(bench.guest.get(last - 24 + 20, 4) == 2);
 }
 
-TEST_CASE("modules lie behind the kernel on page boundaries, each with its string; the initrd is the first") {
+TEST_CASE("modules lie behind the kernel on page boundaries, each with its string, the initrd is the first") {
   Bench bench;
   bench.request.initrd_path = bench.folder.write("initrd.img", pattern(5, 3));
   bench.request.extra_initrd = pattern(6, 5);

@@ -89,7 +89,7 @@ TEST_CASE("an entry that was written before a device took the pin applies to it"
   CHECK(machine.msi.states[0]->message == MsiMessage{0xfee00000, 0x41});
 }
 
-TEST_CASE("delivery as ExtINT or with a reserved mode counts as masked; status bits cannot be written") {
+TEST_CASE("delivery as ExtINT or with a reserved mode counts as masked, status bits cannot be written") {
   Machine machine;
   machine.ioapic.pin(6);
   for (const std::uint32_t mode : {3u, 6u, 7u}) {

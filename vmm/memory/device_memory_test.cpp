@@ -95,7 +95,7 @@ TEST_CASE("what may only be read is read, and refused as a place to write to in 
   CHECK(world.memory.read<le32>(GuestAddress{mib - 2}) == 0);
 }
 
-TEST_CASE("blocks that are not there are no memory; those that are form one piece") {
+TEST_CASE("blocks that are not there are no memory, those that are form one piece") {
   World world;
   const MemoryRegion region = world.place({.size = 4 * page, .block_size = page});
   REQUIRE(region.blocks != nullptr);

@@ -79,12 +79,15 @@ TEST_CASE("without a job file, and with one without keys, init runs a shell") {
   REQUIRE(without.problem == nullptr);
   CHECK(texts(without.arguments).empty());
   CHECK(std::string(without.hostname) == "hum");
+  CHECK(without.network);
+  CHECK(without.network_patience == 0);
   std::string file = job_file(job_archive({}));
   const ReadJob read(file.data(), file.size());
   REQUIRE(read.problem == nullptr);
   CHECK(texts(read.arguments).empty());
   CHECK(read.directory == nullptr);
   CHECK_FALSE(read.terminal);
+  CHECK_FALSE(read.network);
 }
 
 TEST_CASE("init refuses a job file that it does not understand") {

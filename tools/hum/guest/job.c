@@ -40,7 +40,10 @@ const char* hum_job_parse(char* bytes, size_t size, struct hum_job* job) {
   job->arguments = calloc(records + 1, sizeof(char*));
   job->environment = calloc(records + 1, sizeof(char*));
   if (job->arguments == NULL || job->environment == NULL) return "no memory";
-  if (size == 0) return NULL;
+  if (size == 0) {
+    job->network = true;
+    return NULL;
+  }
   if (bytes[size - 1] != '\0') return "it is cut off";
   if (strcmp(bytes, hum_job_magic) != 0) return "it is of another version";
 

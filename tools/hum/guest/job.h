@@ -16,7 +16,7 @@
 //                           shell, the size of the serial console
 //   network=MILLISECONDS    Ethernet interfaces get addresses by DHCP; the command or the shell waits so long
 //                           for the first of them
-// An unknown key is an error. Without a file there is a job without any key.
+// An unknown key is an error. Without a file there is a job with "network=0" alone.
 //
 // The command's standard streams are virtio-console ports of the names below. hum_port_control speaks in
 // lines:

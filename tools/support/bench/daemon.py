@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""humd: what it adds to a start, starts by several clients, a large store, and a restart with many VMs."""
+"""humd: what it adds to a start, starts by several clients, a large store, a restart with many VMs, and libvirt beside it."""
 
 import http.client
 import json
@@ -15,10 +15,12 @@ import threading
 import time
 from pathlib import Path
 
+from bench.libvirt import Libvirt
 from bench.report import NotMeasured, duration, table
 
 RECORDS = 100_000
 LIVE = 1_000
+LIVES = 100      # beside libvirt
 CLIENTS = 8
 STARTS = 200     # in one round
 MEMORY = 16      # MiB of a VM that is started
@@ -358,9 +360,59 @@ def measure_restart(setting, report):
     report.figure(f"all of {LIVE:,} adopted, the latest", max(seconds) * 1e3, 1000, unit=" ms")
 
 
+class Managed:
+    """VMs of humd over one connection, as Libvirt has them."""
+
+    def __init__(self, setting, daemon):
+        self.setting = setting
+        self.client = daemon.connection()
+
+    def create(self, name):
+        self.client.call("POST", "/v1/vms?wait_s=10", spec(self.setting, name))
+
+    def start(self, name):
+        self.client.call("POST", f"/v1/vms/{name}/start?wait_s=10")
+
+    def stop(self, name):
+        self.client.call("POST", f"/v1/vms/{name}/kill?wait_s=10")
+
+    def remove(self, name):
+        self.client.call("DELETE", f"/v1/vms/{name}?wait_s=10")
+
+
+def measure_beside_libvirt(setting, report):
+    setting.need_kvm()
+    rival = Libvirt(setting.scratch / "libvirt", setting.image("hang.elf"), MEMORY)
+    daemon = Daemon(setting, "beside-libvirt", setting.hum.with_name("hum-vmm"))
+    daemon.start()
+    steps = ("create", "start", "stop", "remove")
+    seconds = {name: {step: [] for step in steps} for name in ("libvirt", "humd")}
+    try:
+        contenders = {"libvirt": rival, "humd": Managed(setting, daemon)}
+        for turn in range(setting.runs or 3):
+            names = [f"vm{turn}x{number}" for number in range(LIVES)]
+            for contender in random.sample(sorted(contenders), 2):
+                for step in steps:
+                    act = getattr(contenders[contender], step)
+                    seconds[contender][step].append(sum(one_by_one(act, names)))
+    finally:
+        rival.end()
+        daemon.end()
+    medians = {name: {step: statistics.median(seconds[name][step]) for step in steps} for name in seconds}
+    rows = [[step, *(duration(medians[name][step]) for name in seconds),
+             f"{medians['libvirt'][step] / medians['humd'][step]:.1f}"] for step in steps]
+    whole = {name: sum(medians[name].values()) for name in medians}
+    rows.append(["all four", *(duration(whole[name]) for name in seconds), f"{whole['libvirt'] / whole['humd']:.1f}"])
+    report.section("daemon beside libvirt", f"humd: {LIVES} VMs beside libvirt",
+                   f"`hang.elf`, {MEMORY} MiB; libvirt with QEMU microvm, define, start, destroy, undefine by one connection of "
+                   f"virsh; humd: create, start, kill, delete by one connection. Each step for all {LIVES}, one after the other.\n\n"
+                   + table(["", *seconds, "libvirt by humd"], rows), {"seconds": seconds})
+    report.figure(f"the life of {LIVES} VMs, libvirt by humd", whole["libvirt"] / whole["humd"], 10, at_least=True)
+
+
 def measure(setting, report):
-    for part in (measure_starts, measure_records, measure_restart):
+    for part in (measure_starts, measure_records, measure_restart, measure_beside_libvirt):
         try:
             part(setting, report)
-        except (OSError, sqlite3.Error) as error:
+        except (NotMeasured, OSError, sqlite3.Error) as error:
             report.not_measured("daemon", f"{part.__name__}: {error}")
