@@ -90,6 +90,9 @@ TEST_CASE("the output of --json has the fields that the API's description has, a
   CHECK(json::parse(daemon.said({"vm", "inspect", "web", "web"})).size() == 2);
   CHECK(json::parse(daemon.said({"project", "ls", "--json"})) == json::array());
   CHECK(json::parse(daemon.said({"vm", "capacity", "--json"})).contains("fit"));
+  CHECK(daemon.said({"vm", "ls", "--format", "json"}) == daemon.said({"vm", "ls", "--json"}));
+  CHECK(daemon.said({"vm", "ls", "--format", "table"}) == daemon.said({"vm", "ls"}));
+  CHECK(has(daemon.refused({"vm", "ls", "--format", "yaml"}), "yaml not in {table,json}"));
 }
 
 TEST_CASE("hum vm run -d starts a VM, logs, stats and wait tell of it") {

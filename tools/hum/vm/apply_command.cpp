@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <iostream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "tools/hum/exit_codes.h"
 #include "tools/hum/test/text.h"
@@ -39,7 +40,7 @@ DaemonError about(const std::string& type, const std::string& name, const Daemon
 json image_source(DaemonClient& client, const json& vm, const std::vector<WantedObject>& wanted) {
   if (!vm.contains("image")) return json::object();
   for (const WantedObject& each : wanted)
-    if (each.type == "image" && each.name == vm["image"]) return each.fields;
+    if (each.type == "image" && each.name == vm["image"]) return *each.fields;
   return client.call("GET", "/v1/images/" + escaped(vm["image"].get<std::string>()))["source"];
 }
 
@@ -51,7 +52,7 @@ ApplyCommand::ApplyCommand(CLI::App& app, int& exit_code) {
   app.add_flag("--dry-run", dry_run_, "only show the plan");
   app.add_flag("-y,--yes", yes_, "carry the plan out without a question");
   app.add_flag("--restart", restarts_, "restart VMs where a change counts from the next start on");
-  app.add_flag("--json", is_json_, "print the plan as JSON");
+  add_json_option(app, is_json_, "print the plan as JSON");
   app.footer(
       "Example of a file:\n"
       "  [volumes.data]\n"
@@ -81,7 +82,7 @@ FoundObjects ApplyCommand::look(DaemonClient& client, const std::vector<WantedOb
         there["after"] =
             client.call("PATCH", list_of("vm") + "/" + escaped(each.name) + "?dry_run=true", &change);
       }
-      found[{each.type, each.name}] = std::move(there);
+      found[{each.type, each.name}] = std::make_shared<const json>(std::move(there));
     } catch (const DaemonError& error) {
       if (error.code() != each.type + "-not-found") throw about(each.type, each.name, error);
     }
@@ -93,7 +94,7 @@ void ApplyCommand::check(DaemonClient& client, const std::vector<WantedObject>& 
                          const FoundObjects& found) {
   for (const WantedObject& each : wanted) {
     if (each.type == "project" || each.state == "absent" || found.contains({each.type, each.name})) continue;
-    json body = each.fields;
+    json body = *each.fields;
     // What it boots is looked for when it is made.
     if (each.type == "vm" && !body.contains("kernel") && !body.contains("image")) body["kernel"] = "/";
     try {
@@ -119,7 +120,7 @@ void ApplyCommand::carry_out(DaemonClient& client, const std::vector<WantedObjec
                              const ApplyPlan& plan) const {
   std::size_t done = 0;
   for (const ApplyStep& step : plan.steps) try {
-      json body = step.body;
+      json body = step.body ? *step.body : json();
       if (step.type == "vm" && step.action == "create") {
         add_guest_kernel(body, image_source(client, body, wanted), client);
         if (!body.contains("networks")) body["networks"] = usual_networks(client);

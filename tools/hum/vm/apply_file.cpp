@@ -4,6 +4,7 @@
 #include <toml++/toml.h>
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "tools/hum/vm/device_option.h"
@@ -106,14 +107,17 @@ std::string state_of(const Type& type, json& fields) {
                     is_vm ? "give running, stopped or absent" : "give present or absent");
 }
 
-WantedObject object_of(const Type& type, const std::string& name, json fields, const std::string& folder) {
+// project: of VMs that say none, or null.
+WantedObject object_of(const Type& type, const std::string& name, json fields, const json& project,
+                       const std::string& folder) {
   WantedObject wanted{.type = std::string(type.word), .name = name, .state = {}, .fields = {}};
   wanted.state = state_of(type, fields);
   if (fields.contains("name"))
     throw ConfigError("name", fields["name"].dump(), "is that of the table", "drop it");
   type.put_in_form(fields, folder);
   fields["name"] = name;
-  wanted.fields = std::move(fields);
+  if (type.word == "vm" && !project.is_null() && !fields.contains("project")) fields["project"] = project;
+  wanted.fields = std::make_shared<const json>(std::move(fields));
   return wanted;
 }
 
@@ -138,9 +142,7 @@ std::vector<WantedObject> read_apply_file(const std::string& text, const std::st
       const std::string full_name = std::string(type.table) + "." + name;
       if (!fields.is_object()) throw ConfigError(place, full_name, "no table", "write [" + full_name + "]");
       try {
-        all.push_back(object_of(type, name, fields, folder));
-        if (type.word == "vm" && file.contains("project") && !all.back().fields.contains("project"))
-          all.back().fields["project"] = file["project"];
+        all.push_back(object_of(type, name, fields, file.value("project", json()), folder));
       } catch (const ConfigError& error) {
         throw ConfigError(place, full_name, error.what());
       }

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 namespace hum {
 
+// A JSON value that is shared and never changed.
+using SharedJson = std::shared_ptr<const nlohmann::json>;
+
 // One thing that a file wants to be there, or not to be.
 struct WantedObject {
   std::string type;  // "image", "volume", "network", "project", "vm"
   std::string name;
-  std::string state;      // "present" or "absent"; of a VM "running", "stopped" or "absent"
-  nlohmann::json fields;  // as the daemon takes them, the name included; only what the file says
+  std::string state;  // "present" or "absent"; of a VM "running", "stopped" or "absent"
+  SharedJson fields;  // as the daemon takes them, the name included; only what the file says
 };
 
 // What a TOML file says of the objects of a daemon, in the order in which they are made. folder: where its

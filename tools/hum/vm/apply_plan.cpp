@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "tools/hum/vm/daemon_client.h"
@@ -28,6 +29,10 @@ ConfigError conflict(const WantedObject& object, const std::string& problem, con
   return {object.type, object.name, problem, fix};
 }
 
+SharedJson shared(json value) {
+  return std::make_shared<const json>(std::move(value));
+}
+
 // Fields that one object has otherwise than another, or alone.
 json differences(const json& before, const json& after) {
   json found = json::object();
@@ -46,7 +51,7 @@ bool runs(const json& vm) {
 }
 
 bool is_to_grow(const WantedObject& volume, const json& there) {
-  const json wanted = volume.fields.value("size_mib", json());
+  const json wanted = volume.fields->value("size_mib", json());
   const auto size = there["size"].get<std::uint64_t>();
   const std::uint64_t size_mib = size >> 20U;
   if (!wanted.is_number_unsigned() || wanted == size_mib) return false;
@@ -62,7 +67,7 @@ class Planner {
 
   ApplyPlan plan(std::vector<WantedObject> wanted) {
     std::stable_sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) {
-      return a.fields.value("start_order", json(0)) < b.fields.value("start_order", json(0));
+      return a.fields->value("start_order", json(0)) < b.fields->value("start_order", json(0));
     });
     for (const WantedObject& each : wanted)
       if (each.type == "vm") end_vm(each);
@@ -80,7 +85,7 @@ class Planner {
  private:
   const json* find(const WantedObject& object) const {
     const auto found = found_.find({object.type, object.name});
-    return found == found_.end() ? nullptr : &found->second;
+    return found == found_.end() ? nullptr : found->second.get();
   }
 
   ApplyStep& add(const char* action, const WantedObject& object, const char* method, std::string target) {
@@ -93,7 +98,7 @@ class Planner {
   }
 
   void act(const char* action, const WantedObject& vm) {
-    add(action, vm, "POST", path_of(vm) + "/" + action + std::string(wait)).body = json::object();
+    add(action, vm, "POST", path_of(vm) + "/" + action + std::string(wait)).body = shared(json::object());
   }
 
   // What stops or goes does so before anything else.
@@ -154,13 +159,12 @@ class Planner {
     ApplyStep& step = add(object.type == "image" ? "import" : "create", object, "POST",
                           "/v1/" + object.type + "s" + std::string(wait));
     step.body = object.fields;
-    for (const auto& [key, value] : object.fields.items())
-      if (key != "name") step.changes[key] = {json(), value};
+    step.changes = shared(differences({{"name", object.name}}, *object.fields));
     if (object.state == "running") act("start", object);
   }
 
   void make_project(const WantedObject& project, const json* there) {
-    json wanted = project.fields;
+    json wanted = *project.fields;
     wanted.erase("name");
     json quota = there == nullptr ? json::object() : (*there)["quota"];
     for (auto each = quota.begin(); each != quota.end();)
@@ -168,28 +172,28 @@ class Planner {
     const json changes = differences(quota, wanted);
     if (there != nullptr && changes.empty()) return;
     ApplyStep& step = add("set", project, "PUT", path_of(project));
-    step.body = wanted;
-    step.changes = changes;
+    step.body = shared(std::move(wanted));
+    step.changes = shared(changes);
   }
 
   void change_volume(const WantedObject& volume, const json& there) {
-    const json format = volume.fields.value("format", there["format"]);
+    const json format = volume.fields->value("format", there["format"]);
     if (format != there["format"])
       throw conflict(volume, "its format is " + there["format"].get<std::string>() + ", not " + format.dump(),
                      "give it another name, or 'hum volume rm' it first");
     if (!is_to_grow(volume, there)) return;
-    const json& wanted = volume.fields["size_mib"];
+    const json& wanted = volume.fields->at("size_mib");
     ApplyStep& step = add("resize", volume, "PATCH", path_of(volume) + std::string(wait));
-    step.body = {{"size_mib", wanted}};
-    step.changes["size_mib"] = {there["size"].get<std::uint64_t>() >> 20U, wanted};
+    step.body = shared({{"size_mib", wanted}});
+    step.changes = shared({{"size_mib", {there["size"].get<std::uint64_t>() >> 20U, wanted}}});
   }
 
   // Images and networks do not change.
   static void expect_same(const WantedObject& object, const json& there) {
     const json& is = object.type == "image" ? there["source"] : there;
     json was = json::object();
-    for (const auto& [key, value] : object.fields.items()) was[key] = is.value(key, json());
-    const json others = differences(object.type == "image" ? is : was, object.fields);
+    for (const auto& [key, value] : object.fields->items()) was[key] = is.value(key, json());
+    const json others = differences(object.type == "image" ? is : was, *object.fields);
     if (others.empty()) return;
     const auto first = others.begin();
     throw conflict(object,
@@ -205,8 +209,8 @@ class Planner {
     const bool ends = vm.state == "stopped";
     if (!changes.empty()) {
       ApplyStep& step = add("change", vm, "PATCH", path_of(vm));
-      step.body = vm_change(vm, there);
-      step.changes = changes;
+      step.body = shared(vm_change(vm, there));
+      step.changes = shared(changes);
       if (!ends && !restarts_ && runs(there)) step.later = later;
       step.if_match = '"' + std::to_string(there["generation"].get<std::int64_t>()) + '"';
     }
@@ -232,7 +236,8 @@ std::string changes_text(const ApplyStep& step) {
     return text.size() <= longest ? text : text.substr(0, longest - 3) + "...";
   };
   std::string text;
-  for (const auto& [key, values] : step.changes.items()) {
+  if (!step.changes) return text;
+  for (const auto& [key, values] : step.changes->items()) {
     text += (text.empty() ? "" : ", ") + key + " ";
     if (!values[0].is_null()) text += shown(values[0]) + " -> ";
     text += values[1].is_null() ? "none" : shown(values[1]);
@@ -245,7 +250,7 @@ std::string changes_text(const ApplyStep& step) {
 }  // namespace
 
 json vm_change(const WantedObject& wanted, const json& vm) {
-  json change = wanted.fields;
+  json change = *wanted.fields;
   change.erase("name");
   for (const auto& [key, value] : vm["spec"].items())
     if (!change.contains(key) &&
@@ -275,7 +280,7 @@ json plan_json(const ApplyPlan& plan) {
     steps.push_back({{"action", step.action},
                      {"type", step.type},
                      {"name", step.name},
-                     {"changes", step.changes},
+                     {"changes", step.changes ? *step.changes : json::object()},
                      {"needs_restart", step.later}});
   return {{"steps", steps}, {"unchanged", plan.unchanged}};
 }

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,11 +17,11 @@ struct ApplyStep {
   std::string action;  // "create", "stop"...
   std::string type;
   std::string name;
-  nlohmann::json changes = nlohmann::json::object();  // by field: what it was and what it is to be
-  std::vector<std::string> later{};                   // of them, those that count from the VM's next start on
+  SharedJson changes{};              // by field: what it was and what it is to be
+  std::vector<std::string> later{};  // of them, those that count from the VM's next start on
   std::string method;
   std::string target;
-  nlohmann::json body{};   // null: none
+  SharedJson body{};       // null: none
   std::string if_match{};  // the ETag of what was looked at
 };
 
@@ -32,7 +32,7 @@ struct ApplyPlan {
 
 // What there is, by type and name, as the daemon answers; what is not there is not in it. A VM has besides,
 // as "after", the answer to a dry run of vm_change.
-using FoundObjects = std::map<std::pair<std::string, std::string>, nlohmann::json>;
+using FoundObjects = std::map<std::pair<std::string, std::string>, SharedJson>;
 
 // The fields to change of a VM so that it becomes what a file wants: what the file does not say gets its
 // default again, but for what it boots and its networks, which were chosen when it was made.

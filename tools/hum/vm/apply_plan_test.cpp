@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum/vm/apply_plan.h"
 
+#include <nlohmann/json.hpp>
+
 #include "vmm/base/errors.h"
 #include "vmm/base/testing.h"
 
@@ -11,6 +13,16 @@ using nlohmann::json;
 
 std::vector<WantedObject> read(const std::string& text) {
   return read_apply_file(text, "shop.toml", "/shop");
+}
+
+SharedJson kept(json value) {
+  return std::make_shared<const json>(std::move(value));
+}
+
+FoundObjects only(const std::string& type, const std::string& name, json there) {
+  FoundObjects found;
+  found[{type, name}] = kept(std::move(there));
+  return found;
 }
 
 // A VM as the daemon answers, with what it would be after a change.
@@ -57,18 +69,18 @@ memory = "8G"
 )");
   REQUIRE(all.size() == 6);
   CHECK(all[0].type == "project");
-  CHECK(all[0].fields == json::parse(R"({"name": "lab", "memory_mib": 8192})"));
+  CHECK(*all[0].fields == json::parse(R"({"name": "lab", "memory_mib": 8192})"));
   CHECK(all[1].type == "image");
-  CHECK(all[1].fields == json::parse(R"({"name": "debian", "disk": "http://images.example/debian.raw",
+  CHECK(*all[1].fields == json::parse(R"({"name": "debian", "disk": "http://images.example/debian.raw",
                                          "kernel": "/vmlinuz", "format": "raw"})"));
   CHECK(all[2].type == "network");
   CHECK(all[2].state == "present");
-  CHECK(all[3].fields == json::parse(R"({"name": "data", "size_mib": 10240})"));
+  CHECK(*all[3].fields == json::parse(R"({"name": "data", "size_mib": 10240})"));
   CHECK(all[4].name == "db");
   CHECK(all[4].state == "stopped");
-  CHECK(all[4].fields == json::parse(R"({"name": "db", "project": "other", "limits": {"pids": 40}})"));
+  CHECK(*all[4].fields == json::parse(R"({"name": "db", "project": "other", "limits": {"pids": 40}})"));
   CHECK(all[5].state == "running");
-  CHECK(all[5].fields == json::parse(R"({
+  CHECK(*all[5].fields == json::parse(R"({
     "name": "web", "project": "lab", "memory_mib": 1024, "disk_mib": 20480, "kernel": "/shop/vmlinux",
     "initrd": "/boot/initrd", "networks": [{"network": "blue"}, {"network": "red", "ports": ["8080:80"]}],
     "devices": [{"name": "vsock0", "kind": "vsock", "options": {"cid": "4", "socket": "/shop/v.sock"}}],
@@ -128,7 +140,7 @@ vms = 3
   CHECK(plan.unchanged == 0);
   CHECK(plan.steps[1].method == "POST");
   CHECK(plan.steps[1].target == "/v1/images?wait_s=60");
-  CHECK(plan.steps[1].body == json::parse(R"({"name": "tiny", "kernel": "/shop/k"})"));
+  CHECK(*plan.steps[1].body == json::parse(R"({"name": "tiny", "kernel": "/shop/k"})"));
   CHECK(plan.steps[5].target == "/v1/vms/m/start?wait_s=60");
 }
 
@@ -138,11 +150,11 @@ TEST_CASE("what is as it should be is left alone") {
       "[images.tiny]\nkernel = \"k\"\n[networks.blue]\nnat = true\n[projects.lab]\nvms = 3\n");
   const json spec = {{"name", "web"}, {"cpus", 1}};
   FoundObjects found;
-  found[{"vm", "web"}] = vm_there("running", spec, spec);
-  found[{"volume", "data"}] = {{"size", 1U << 30U}, {"format", "raw"}};
-  found[{"image", "tiny"}] = {{"source", {{"name", "tiny"}, {"kernel", "/shop/k"}}}};
-  found[{"network", "blue"}] = {{"name", "blue"}, {"nat", true}, {"subnet", "10.77.0.0/24"}};
-  found[{"project", "lab"}] = {{"quota", {{"vms", 3}, {"cpus", nullptr}, {"memory_mib", nullptr}}}};
+  found[{"vm", "web"}] = kept(vm_there("running", spec, spec));
+  found[{"volume", "data"}] = kept({{"size", 1U << 30U}, {"format", "raw"}});
+  found[{"image", "tiny"}] = kept({{"source", {{"name", "tiny"}, {"kernel", "/shop/k"}}}});
+  found[{"network", "blue"}] = kept({{"name", "blue"}, {"nat", true}, {"subnet", "10.77.0.0/24"}});
+  found[{"project", "lab"}] = kept({{"quota", {{"vms", 3}, {"cpus", nullptr}, {"memory_mib", nullptr}}}});
   const ApplyPlan plan = plan_of(wanted, found, true);
   CHECK(words(plan).empty());
   CHECK(plan.unchanged == 6);
@@ -153,10 +165,11 @@ TEST_CASE("a VM that runs is changed at once where that is possible, and restart
   const auto wanted = read("[vms.web]\ncpus = 2\nlabels = { tier = \"front\" }\n");
   const json before = {{"name", "web"}, {"cpus", 1}, {"kernel", "/k"}, {"lifetime_s", 60}};
   const json after = {{"name", "web"}, {"cpus", 2}, {"kernel", "/k"}, {"labels", {{"tier", "front"}}}};
-  const FoundObjects found = {{{"vm", "web"}, vm_there("running", before, after, {"cpus"})}};
+  const FoundObjects found = only("vm", "web", vm_there("running", before, after, {"cpus"}));
   const ApplyPlan plan = plan_of(wanted, found, false);
   REQUIRE(words(plan) == Words{"change vm web"});
-  CHECK(plan.steps[0].body == json::parse(R"({"cpus": 2, "labels": {"tier": "front"}, "lifetime_s": null})"));
+  CHECK(*plan.steps[0].body ==
+        json::parse(R"({"cpus": 2, "labels": {"tier": "front"}, "lifetime_s": null})"));
   CHECK(plan.steps[0].if_match == "\"7\"");
   CHECK(plan.steps[0].later == Words{"cpus"});
   CHECK(plan_text(plan) ==
@@ -176,7 +189,7 @@ TEST_CASE("a VM that runs is changed at once where that is possible, and restart
 TEST_CASE("a VM is started, resumed or stopped as a file wants it") {
   const json spec = {{"name", "web"}};
   const auto planned = [&](const std::string& state, const json& there) {
-    return words(plan_of(read("[vms.web]\nstate = \"" + state + "\"\n"), {{{"vm", "web"}, there}}, false));
+    return words(plan_of(read("[vms.web]\nstate = \"" + state + "\"\n"), only("vm", "web", there), false));
   };
   CHECK(planned("running", vm_there("stopped", spec, spec)) == Words{"start vm web"});
   CHECK(planned("running", vm_there("paused", spec, spec)) == Words{"resume vm web"});
@@ -198,8 +211,8 @@ TEST_CASE("what is to go away stops first, and what VMs needed goes last") {
   FoundObjects found;
   for (const char* const type : {"volume", "image", "network", "project"})
     for (const WantedObject& each : wanted)
-      if (each.type == type) found[{each.type, each.name}] = json::object();
-  found[{"vm", "web"}] = vm_there("running", json::object(), json::object());
+      if (each.type == type) found[{each.type, each.name}] = kept(json::object());
+  found[{"vm", "web"}] = kept(vm_there("running", json::object(), json::object()));
   const ApplyPlan plan = plan_of(wanted, found, false);
   CHECK(words(plan) == Words{"stop vm web", "delete vm web", "create vm db", "start vm db",
                              "delete volume data", "delete network blue", "delete image tiny",
@@ -212,9 +225,9 @@ TEST_CASE("a volume that a VM runs on grows where that may be restarted") {
   const auto wanted = read("[vms.web]\nvolumes = [\"data\"]\n[vms.db]\n[volumes.data]\nsize = \"2G\"\n");
   const json spec = {{"name", "web"}};
   FoundObjects found;
-  found[{"vm", "web"}] = vm_there("running", spec, spec);
-  found[{"vm", "db"}] = vm_there("running", spec, spec);
-  found[{"volume", "data"}] = {{"size", 1U << 30U}, {"format", "raw"}, {"vms", {"web"}}};
+  found[{"vm", "web"}] = kept(vm_there("running", spec, spec));
+  found[{"vm", "db"}] = kept(vm_there("running", spec, spec));
+  found[{"volume", "data"}] = kept({{"size", 1U << 30U}, {"format", "raw"}, {"vms", {"web"}}});
   CHECK(words(plan_of(wanted, found, true)) == Words{"stop vm web", "resize volume data", "start vm web"});
   try {
     plan_of(wanted, found, false);
@@ -223,7 +236,7 @@ TEST_CASE("a volume that a VM runs on grows where that may be restarted") {
     CHECK(std::string(error.what()) ==
           "volume 'data': cannot grow while the VM 'web' runs on it; give --restart, or stop it first");
   }
-  found[{"vm", "web"}] = vm_there("stopped", spec, spec);
+  found[{"vm", "web"}] = kept(vm_there("stopped", spec, spec));
   CHECK(words(plan_of(wanted, found, false)) == Words{"resize volume data", "start vm web"});
 }
 
@@ -235,20 +248,20 @@ TEST_CASE("a volume grows, and what cannot be changed is said before anything is
       return error.what();
     }
   };
-  const FoundObjects volume = {
-      {{"volume", "data"}, {{"size", 1U << 30U}, {"format", "raw"}, {"vms", json::array()}}}};
+  const FoundObjects volume =
+      only("volume", "data", {{"size", 1U << 30U}, {"format", "raw"}, {"vms", json::array()}});
   CHECK_THAT(planned("[volumes.data]\nsize = \"2G\"", volume), Catch::Contains("size_mib 1024 -> 2048"));
   CHECK_THAT(planned("[volumes.data]\nsize = \"1M\"", volume),
              Catch::Contains("volume 'data': it has 1G, and would lose"));
   CHECK_THAT(planned("[volumes.data]\nformat = \"qcow2\"", volume),
              Catch::Contains("its format is raw, not"));
-  const FoundObjects image = {{{"image", "tiny"}, {{"source", {{"name", "tiny"}, {"kernel", "/shop/k"}}}}}};
+  const FoundObjects image = only("image", "tiny", {{"source", {{"name", "tiny"}, {"kernel", "/shop/k"}}}});
   CHECK(planned("[images.tiny]\nkernel = \"other\"", image) ==
         "image 'tiny': is there already, and kernel is \"/shop/k\" in place of \"/shop/other\"; it cannot be "
         "changed: give it another name, or 'hum image rm' it first");
   CHECK_THAT(planned("[images.tiny]\nkernel = \"k\"\ncmdline = \"quiet\"", image),
              Catch::Contains("cmdline is null"));
-  const FoundObjects network = {{{"network", "blue"}, {{"name", "blue"}, {"nat", true}}}};
+  const FoundObjects network = only("network", "blue", {{"name", "blue"}, {"nat", true}});
   CHECK_THAT(planned("[networks.blue]\nnat = false", network),
              Catch::Contains("nat is true in place of false"));
 }

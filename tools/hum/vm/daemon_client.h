@@ -41,6 +41,9 @@ struct DaemonAddress {
 // The options of all commands that ask the daemon.
 void add_daemon_options(CLI::App& app, DaemonAddress& address);
 
+// --json, and --format json as docker has it. help: of --json.
+void add_json_option(CLI::App& app, bool& is_json, const std::string& help);
+
 // The daemon as the command line sees it. Where none listens at the usual socket, one is started, which goes
 // on when this program has ended.
 class DaemonClient {

@@ -127,7 +127,7 @@ ObjectCommand::ObjectCommand(CLI::App& app, Kind kind, int& exit_code)
   if (kind == Kind::network) add_network_commands(app, exit_code);
   const std::string name = word(kind);
   CLI::App& list_app = *app.add_subcommand("ls", "List them");
-  list_app.add_flag("--json", options_->is_json, "print JSON");
+  add_json_option(list_app, options_->is_json, "print JSON");
   list_app.add_flag("-q,--quiet", options_->quiet, "names only");
   list_app.callback([this, &exit_code] { exit_code = list(); });
   CLI::App& inspect_app = *app.add_subcommand("inspect", "Print all that is known of one, as JSON");
@@ -291,7 +291,7 @@ int ObjectCommand::remove() {
 
 EventsCommand::EventsCommand(CLI::App& app, int& exit_code) {
   add_daemon_options(app, daemon_);
-  app.add_flag("--json", is_json_, "one JSON object a line");
+  add_json_option(app, is_json_, "one JSON object a line");
   app.footer("Example: hum events --json | jq .type");
   app.callback([this, &exit_code] { exit_code = run(); });
 }

@@ -60,7 +60,7 @@ ProjectCommand::ProjectCommand(CLI::App& app, int& exit_code) : options_(std::ma
       "Examples:\n  hum project set lab --vms 10 --cpus 16 --memory 8G\n  hum project ls\n  hum project rm "
       "lab");
   CLI::App& list_app = *app.add_subcommand("ls", "List the projects that have a quota");
-  list_app.add_flag("--json", options_->is_json, "print JSON");
+  add_json_option(list_app, options_->is_json, "print JSON");
   list_app.add_flag("-q,--quiet", options_->quiet, "names only");
   list_app.callback([this, &exit_code] { exit_code = list(); });
   CLI::App& set_app = *app.add_subcommand("set", "Give a project a quota, in place of the one that it has");
@@ -143,7 +143,7 @@ CapacityCommand::CapacityCommand(CLI::App& app, const DaemonAddress& daemon, int
   app.add_option("-c,--cpus", options_->cpus, "virtual CPUs of one")->capture_default_str();
   app.add_option("-m,--memory", options_->memory, "memory of one")->capture_default_str();
   app.add_option("--project", options_->project, "also within this project's quota");
-  app.add_flag("--json", options_->is_json, "print JSON");
+  add_json_option(app, options_->is_json, "print JSON");
   app.footer("Example: hum vm capacity --cpus 2 --memory 1G");
   app.callback([this, &exit_code] { exit_code = run(); });
 }

@@ -55,7 +55,7 @@ TopCommand::TopCommand(CLI::App& app, const DaemonAddress& daemon, int& exit_cod
       ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str();
   app.add_flag("--once", once_, "print the use over one interval, and end; so without a terminal");
-  app.add_flag("--json", is_json_, "the same as JSON");
+  add_json_option(app, is_json_, "the same as JSON");
   app.footer(
       "Bytes are per second, as the guest reads, writes, receives (RX) and sends (TX); CPU% is of one\n"
       "processor. On a terminal q or Ctrl-C ends it.\n"

@@ -174,6 +174,14 @@ void add_daemon_options(CLI::App& app, DaemonAddress& address) {
                  "PEM file of the authority that the host's certificate is signed by (default: $HUM_TLS_CA)");
 }
 
+void add_json_option(CLI::App& app, bool& is_json, const std::string& help) {
+  app.add_flag("--json", is_json, help);
+  app.add_option_function<std::string>(
+         "--format", [&is_json](const std::string& format) { is_json = format == "json"; },
+         "table (default) or json")
+      ->check(CLI::IsMember({"table", "json"}));
+}
+
 VmCommand::~VmCommand() = default;
 
 VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<Options>()) {
@@ -206,7 +214,7 @@ VmCommand::VmCommand(CLI::App& app, int& exit_code) : options_(std::make_unique<
   CLI::App& list_app = command("ls", "List VMs", &VmCommand::list);
   list_app.add_option("--project", options_->of_project, "only this project's");
   list_app.add_option("--state", options_->state, "only those in this state");
-  list_app.add_flag("--json", options_->is_json, "print JSON");
+  add_json_option(list_app, options_->is_json, "print JSON");
   list_app.add_flag("-q,--quiet", options_->quiet, "names only");
   CLI::App& inspect_app = command("inspect", "Print all that is known of a VM, as JSON", &VmCommand::inspect);
   inspect_app.add_option("VM", options_->names, "the VM's name or number")->required();

@@ -2,10 +2,13 @@
 """libvirt, beside humd: the life of many VMs, each step one after the other."""
 
 import os
+import select
 import shutil
 import subprocess
 
 from bench.report import NotMeasured
+
+PATIENCE = 60  # seconds
 
 # In name spaces of its own, so that the host's libvirt, its files and its networks are not touched, and all
 # of it ends with this process.
@@ -23,7 +26,8 @@ for ((i = 0; i < 100; i++)); do
   virsh -q -c qemu:///system version >/dev/null 2>&1 && break
   sleep 0.1
 done
-exec virsh -q -c qemu:///system
+virsh -q -c qemu:///system  # no exec: this shell reaps what QEMU's daemons leave behind
+exit
 """
 
 DOMAIN = """<domain type='kvm'>
@@ -49,20 +53,22 @@ class Libvirt:
         self.of = {"memory": memory, "kernel": kernel, "emulator": emulator}
         self.process = subprocess.Popen(
             ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", SETUP],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
         self.command("version")
 
     def command(self, words):
-        # The answer ends with a mark that what is echoed has not.
-        self.process.stdin.write(f"{words}\necho 'hum-''end'\n")
-        self.process.stdin.flush()
-        text = ""
-        for line in self.process.stdout:
-            text += line
-            if "hum-end" in line:
+        # The answer ends with a mark that what is echoed has not; there is no end of a line behind it.
+        self.process.stdin.write(f"{words}\necho 'hum-''end'\n".encode())
+        text = b""
+        while b"hum-end" not in text:
+            if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+                raise NotMeasured(f"virsh {words}: no answer")
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            if not piece:
                 break
-        if "error:" in text or "hum-end" not in text:
-            raise NotMeasured(f"virsh {words}: {text.strip()[:300]}")
+            text += piece
+        if b"error:" in text or b"hum-end" not in text:
+            raise NotMeasured(f"virsh {words}: {text.decode(errors='replace').strip()[:300]}")
 
     def create(self, name):
         path = self.files / name
