@@ -40,7 +40,7 @@ DaemonError about(const std::string& type, const std::string& name, const Daemon
 json image_source(DaemonClient& client, const json& vm, const std::vector<WantedObject>& wanted) {
   if (!vm.contains("image")) return json::object();
   for (const WantedObject& each : wanted)
-    if (each.type == "image" && each.name == vm["image"]) return *each.fields;
+    if (each.type == "image" && each.name == vm["image"].get<std::string>()) return *each.fields;
   return client.call("GET", "/v1/images/" + escaped(vm["image"].get<std::string>()))["source"];
 }
 

@@ -66,8 +66,11 @@ class Planner {
   Planner(const FoundObjects& found, bool restarts) : found_(found), restarts_(restarts) {}
 
   ApplyPlan plan(std::vector<WantedObject> wanted) {
-    std::stable_sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) {
-      return a.fields->value("start_order", json(0)) < b.fields->value("start_order", json(0));
+    std::sort(wanted.begin(), wanted.end(), [](const WantedObject& a, const WantedObject& b) {
+      const auto place = [](const WantedObject& each) {
+        return std::pair(each.fields->value("start_order", json(0)), each.name);
+      };
+      return place(a) < place(b);
     });
     for (const WantedObject& each : wanted)
       if (each.type == "vm") end_vm(each);
