@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <tuple>
 #include <utility>
 
 #include "tools/hum/exit_codes.h"
@@ -98,14 +99,11 @@ void Session::heed(const std::string& line) {
 
 // As a local command would, the guest's learns of it when it next writes there.
 void Session::watch_output(int fd, const std::string& port) {
-  try {
-    loop_.watch(fd, EventLoop::Interest::end, [this, fd, port] {
-      loop_.unwatch(fd);
-      tell_command("closed " + port + "\n");
-    });
-  } catch (const HostError& error) {
-    if (error.code().value() != EPERM) throw;  // a regular file has no reader that could go
-  }
+  // A regular file, which cannot be watched, has no reader that could go.
+  std::ignore = loop_.try_watch(fd, EventLoop::Interest::end, [this, fd, port] {
+    loop_.unwatch(fd);
+    tell_command("closed " + port + "\n");
+  });
 }
 
 void Session::tell_command(const std::string& line) {

@@ -110,13 +110,8 @@ ConsoleInput::~ConsoleInput() {
 }
 
 void ConsoleInput::watch_input() {
-  try {
-    loop_.watch(input_fd_, EventLoop::Interest::readable, [this] { read_some(); });
-  } catch (const std::system_error& error) {
-    if (error.code().value() != EPERM) throw;
-    // A regular file or /dev/null: always ready.
+  if (!loop_.try_watch(input_fd_, EventLoop::Interest::readable, [this] { read_some(); }))
     call_soon(1, [this] { read_some(); });
-  }
 }
 
 void ConsoleInput::read_some() {
@@ -161,21 +156,18 @@ void ConsoleInput::call_soon(long nanoseconds, std::function<void()> work) {
 StandardInput::StandardInput(EventLoop& loop, ConsoleHub& hub, bool escapes,
                              const std::function<void()>& leave)
     : loop_(loop) {
-  try {
-    loop_.watch(STDIN_FILENO, EventLoop::Interest::readable, [this, &hub, escapes, leave] {
-      loop_.unwatch(STDIN_FILENO);
-      try {
-        begin(hub, escapes, leave);
-      } catch (const std::exception& error) {
-        // The VM goes on without: others may depend on it.
-        std::fprintf(stderr, "the console takes no input: %s\n", error.what());
-      }
-    });
-  } catch (const std::system_error& error) {
-    if (error.code().value() != EPERM) throw;
-    // Always ready. A file has something to say, /dev/null has not.
-    if (!is_null_device(STDIN_FILENO)) begin(hub, escapes, leave);
-  }
+  const bool watched =
+      loop_.try_watch(STDIN_FILENO, EventLoop::Interest::readable, [this, &hub, escapes, leave] {
+        loop_.unwatch(STDIN_FILENO);
+        try {
+          begin(hub, escapes, leave);
+        } catch (const std::exception& error) {
+          // The VM goes on without: others may depend on it.
+          std::fprintf(stderr, "the console takes no input: %s\n", error.what());
+        }
+      });
+  // A file has something to say, /dev/null has not.
+  if (!watched && !is_null_device(STDIN_FILENO)) begin(hub, escapes, leave);
 }
 
 StandardInput::~StandardInput() {

@@ -48,14 +48,22 @@ EventLoop::EventLoop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
 }
 
 void EventLoop::watch(int fd, Interest interest, Callback ready) {
+  if (!try_watch(fd, interest, std::move(ready)))
+    throw HostError(EPERM, "watch descriptor " + std::to_string(fd));
+}
+
+bool EventLoop::try_watch(int fd, Interest interest, Callback ready) {
   const std::uint32_t serial = next_serial_++;
   epoll_event event{.events = epoll_events(interest), .data = {.u64 = pack(fd, serial)}};
   const auto found = watches_.find(fd);
   const int operation = found != watches_.end() ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-  if (::epoll_ctl(epoll_.get(), operation, fd, &event) != 0)
+  if (::epoll_ctl(epoll_.get(), operation, fd, &event) != 0) {
+    if (errno == EPERM) return false;
     throw HostError(errno, "watch descriptor " + std::to_string(fd));
+  }
   if (found != watches_.end()) retire(found);
   watches_.emplace(fd, Watch{std::move(ready), serial});
+  return true;
 }
 
 void EventLoop::unwatch(int fd) {

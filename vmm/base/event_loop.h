@@ -29,9 +29,11 @@ class EventLoop {
   EventLoop();
 
   // Calls ready on the loop's thread whenever fd is ready, hung up or in error; one watch per descriptor (a
-  // second one replaces the first). A callback may unwatch any descriptor, its own too. Throws HostError;
-  // regular files cannot be watched (EPERM): they are always ready.
+  // second one replaces the first). A callback may unwatch any descriptor, its own too. Throws HostError,
+  // with EPERM for what try_watch refuses.
   void watch(int fd, Interest interest, Callback ready);
+  // As watch; false, and nothing is watched, where fd is always ready: a regular file, /dev/null.
+  [[nodiscard]] bool try_watch(int fd, Interest interest, Callback ready);
   // Forgets the descriptor; nothing happens if it is not watched. Call before the descriptor is closed.
   void unwatch(int fd);
 

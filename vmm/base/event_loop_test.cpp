@@ -293,7 +293,9 @@ TEST_CASE("a regular file cannot be watched, nor can a closed descriptor") {
   } catch (const HostError& error) {
     CHECK(error.code().value() == EPERM);
   }
+  CHECK_FALSE(loop.try_watch(file.get(), readable, [] {}));
   CHECK_THROWS_AS(loop.watch(-1, readable, [] {}), HostError);
+  CHECK_THROWS_AS(loop.try_watch(-1, readable, [] {}), HostError);
   run_once(loop);
 }
 

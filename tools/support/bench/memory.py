@@ -2,6 +2,7 @@
 """Private memory of a VM that is idle at a prompt, guest RAM left out."""
 
 import collections
+import json
 import os
 import re
 import select
@@ -40,7 +41,7 @@ class Mapping:
     begin: int
     end: int
     name: str
-    private: int = 0  # KiB
+    own: int = 0  # KiB
 
 
 def mappings_of(pid):
@@ -49,8 +50,8 @@ def mappings_of(pid):
         header = re.match(r"([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+\s*(.*)$", line)
         if header:
             mappings.append(Mapping(int(header.group(1), 16), int(header.group(2), 16), header.group(3)))
-        elif line.startswith(("Private_Clean:", "Private_Dirty:")):
-            mappings[-1].private += int(line.split()[1])
+        elif line.startswith("Pss:"):
+            mappings[-1].own = int(line.split()[1])
     return mappings
 
 
@@ -67,15 +68,17 @@ def guest_ram(mappings):
     raise NotMeasured("the mapping of guest RAM is not recognised")
 
 
-def private_parts(pid):
-    """KiB of private memory by kind of mapping, guest RAM left out."""
+def own_parts(pid):
+    """KiB of the process's memory by kind of mapping, guest RAM left out; with its children, which share some of it."""
     mappings = mappings_of(pid)
     first, last = guest_ram(mappings)
+    counted = mappings[:first] + mappings[last + 1:]
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split():
+        counted += mappings_of(child)
     parts = collections.Counter()
-    for mapping in mappings[:first] + mappings[last + 1:]:
-        own = {"[heap]": "heap", "[stack]": "stack"}
-        kind = own.get(mapping.name, "files" if mapping.name.startswith("/") else "other")
-        parts[kind] += mapping.private
+    for mapping in counted:
+        names = {"[heap]": "heap", "[stack]": "stack"}
+        parts[names.get(mapping.name, "files" if mapping.name.startswith("/") else "other")] += mapping.own
     return parts
 
 
@@ -104,7 +107,7 @@ def measure_once(idle):
         theirs = -1
         wait_for_prompt(ours, idle.prompt)
         time.sleep(SETTLE)
-        idle.parts = private_parts(process.pid)
+        idle.parts = own_parts(process.pid)
         idle.total.append(sum(idle.parts.values()))
     finally:
         if process:
@@ -115,12 +118,27 @@ def measure_once(idle):
                 os.close(descriptor)
 
 
+def vmm_with_devices(setting, vmm, kernel, root, words):
+    """hum-vmm with its API and an interface, a drive and vsock; in a network of its own, where the interface's tap is."""
+    drive, config = setting.scratch / "drive", setting.scratch / "config.json"
+    drive.write_bytes(bytes(1 << 20))
+    config.write_text(json.dumps({
+        "machine-config": {"vcpu_count": 1, "mem_size_mib": MEMORY},
+        "boot-source": {"kernel_image_path": str(kernel), "initrd_path": str(root), "boot_args": words},
+        "drives": [{"drive_id": "d", "path_on_host": str(drive), "is_root_device": False}],
+        "network-interfaces": [{"iface_id": "n", "host_dev_name": "tap0"}],
+        "vsock": {"guest_cid": 3, "uds_path": str(setting.scratch / "vsock")}}), encoding="utf-8")
+    # A run that was killed leaves its sockets.
+    start = 'ip tuntap add tap0 mode tap && ip link set tap0 up && rm -f "$1/api" "$1/vsock" && exec "$2" --api-sock "$1/api" --config-file "$3"'
+    return Idle("hum-vmm, net, block and vsock, Linux at a shell",
+                ["unshare", "--net", "sh", "-c", start, "sh", setting.scratch, vmm, config], SHELL_PROMPT)
+
+
 def candidates(setting):
     """The contenders, and a list of what there is not."""
     found, missing = [], []
-    # A copy, for what another running hum shares with this one would not count.
-    hum = setting.scratch / "hum"
-    shutil.copy(setting.hum, hum)
+    # Copies, for what another running hum shares with this one would not count.
+    hum, vmm = (Path(shutil.copy(setting.hum.with_name(name), setting.scratch)) for name in ("hum", "hum-vmm"))
     # An empty store makes hum run boot its monitor.
     empty = {"HUM_CACHE": str(setting.scratch / "empty")}
     found.append(Idle("hum, monitor", [hum, "run", "--memory", f"{MEMORY}M"], "> ", empty))
@@ -139,6 +157,7 @@ def candidates(setting):
         found.append(Idle("hum, Linux at a shell", [hum, "run", "--memory", f"{MEMORY}M", "--net", "none",
                                                     "--kernel", kernel, "--initrd", root, "--cmdline", words],
                           SHELL_PROMPT))
+        found.append(vmm_with_devices(setting, vmm, kernel, root, words))
         qemu += ["-kernel", kernel, "-initrd", root, "-append", words]
         found.append(Idle("QEMU, Linux at a shell", setting.qemu_microvm(machine, *qemu), SHELL_PROMPT))
     except NotMeasured as reason:
@@ -166,7 +185,7 @@ def measure(setting, report):
             continue
         rows.append([idle.name, f"{statistics.median(idle.total) / 1024:.2f}", f"{min(idle.total) / 1024:.2f}",
                      f"{max(idle.total) / 1024:.2f}"] + [f"{idle.parts[kind] / 1024:.2f}" for kind in kinds])
-    text = (f"Private_Clean + Private_Dirty of smaps, {SETTLE} s after the prompt on a terminal, {MEMORY} MiB "
+    text = (f"Pss of smaps, of the process and its children, {SETTLE} s after the prompt on a terminal, {MEMORY} MiB "
             f"of guest RAM left out, {runs} rounds; where it is: in the last round.\n\n"
             + table(["MiB", "median", "least", "most", *kinds], rows)
             + "".join(f"\n\nNot measured: {reason}" for reason in missing))
