@@ -97,7 +97,7 @@ TEST_CASE("a disk of another size is refused") {
 }
 
 TEST_CASE("a console that is paused in the middle of a request loses and doubles no byte") {
-  Channel channel = make_pipe();
+  Channel channel = make_pipe_channel();
   Guest guest({-1, channel.in.get()});
   guest.start();
   const auto sent = pattern(mib / 4);  // more than a pipe holds
@@ -121,7 +121,7 @@ TEST_CASE("a console that is paused in the middle of a request loses and doubles
 }
 
 TEST_CASE("a console with other ports is refused, and a reset forgets what was open") {
-  Channel channel = make_pipe();
+  Channel channel = make_pipe_channel();
   Guest guest({-1, channel.in.get()});
   VirtioConsole fresh(std::nullopt, std::array{VirtioConsole::NamedPort{"port", {-1, channel.in.get()}}},
                       guest.machine.log);

@@ -60,7 +60,7 @@ struct Channel {
   Fd in;
 };
 
-inline Channel make_pipe() {
+inline Channel make_pipe_channel() {
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
   return {Fd(ends[0]), Fd(ends[1])};

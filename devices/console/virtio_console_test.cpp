@@ -21,7 +21,7 @@ using namespace testing;
 using virtio::testing::wait_for;
 
 TEST_CASE("the configuration has the number of ports, and each port its queues") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({{"a", {pipe.out.get(), -1}}, {"b", {-1, pipe.in.get()}}});
   std::array<std::byte, 8> space;
   guest.device.read_config(0, space);
@@ -33,7 +33,7 @@ TEST_CASE("the configuration has the number of ports, and each port its queues")
 }
 
 TEST_CASE("ports are added, named and opened as the guest asks for it") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({{"hum.stdin", {pipe.out.get(), -1}}, {"hum.stdout", {-1, pipe.in.get()}}},
               VirtioConsole::Ends{-1, pipe.in.get()});
   guest.driver.activate();
@@ -53,7 +53,7 @@ TEST_CASE("ports are added, named and opened as the guest asks for it") {
 }
 
 TEST_CASE("a guest that asks often and gives buffers late gets each message once") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), -1});
   guest.driver.activate();
   for (int i = 0; i < 500; ++i) {
@@ -68,7 +68,7 @@ TEST_CASE("a guest that asks often and gives buffers late gets each message once
 }
 
 TEST_CASE("much output passes unchanged to a slow reader of any kind") {
-  for (const auto make : {make_pipe, make_socket, to_terminal, from_terminal}) {
+  for (const auto make : {make_pipe_channel, make_socket, to_terminal, from_terminal}) {
     const Channel channel = make();
     Guest guest({-1, channel.in.get()});
     guest.start();
@@ -89,7 +89,7 @@ TEST_CASE("much output passes unchanged to a slow reader of any kind") {
 }
 
 TEST_CASE("output that was held up is given back when it is written, and more is taken") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({-1, pipe.in.get()});
   guest.start();
   const auto sent = pattern(256 * 1024);
@@ -103,7 +103,7 @@ TEST_CASE("output that was held up is given back when it is written, and more is
 }
 
 TEST_CASE("a mebibyte of input passes unchanged to a slow guest, and its end follows") {
-  for (const auto make : {make_pipe, make_socket, to_terminal, from_terminal}) {
+  for (const auto make : {make_pipe_channel, make_socket, to_terminal, from_terminal}) {
     Channel channel = make();
     Guest guest({channel.out.get(), -1});
     guest.start();
@@ -168,7 +168,7 @@ TEST_CASE("a socket carries both directions of one port at once") {
 }
 
 TEST_CASE("the input is left alone until the guest has opened the port and given a buffer") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), -1});
   write_all(pipe.in, text("abc"));
   guest.driver.activate();
@@ -187,7 +187,7 @@ TEST_CASE("the input is left alone until the guest has opened the port and given
 }
 
 TEST_CASE("the flags of a descriptor that was handed in stay as they are") {
-  for (const auto make : {make_pipe, make_socket, to_terminal, from_terminal}) {
+  for (const auto make : {make_pipe_channel, make_socket, to_terminal, from_terminal}) {
     const Channel channel = make();
     Guest guest({channel.out.get(), channel.in.get()});
     guest.start();
@@ -200,9 +200,9 @@ TEST_CASE("the flags of a descriptor that was handed in stay as they are") {
 }
 
 TEST_CASE("output nobody reads any more is discarded, and the other ports go on") {
-  for (const auto make : {make_pipe, make_socket}) {
+  for (const auto make : {make_pipe_channel, make_socket}) {
     Channel gone = make();
-    const Channel other = make_pipe();
+    const Channel other = make_pipe_channel();
     Guest guest({{"gone", {-1, gone.in.get()}}, {"other", {-1, other.in.get()}}});
     guest.start(2);
     guest.transmit(pattern(512 * 1024), 1);  // more than fits, so that the device waits
@@ -251,7 +251,7 @@ TEST_CASE("the null device ends at once as an input and takes everything as an o
 }
 
 TEST_CASE("a port without an input or an output gives nothing and takes everything") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({{"in", {pipe.out.get(), -1}}, {"out", {-1, pipe.in.get()}}});
   guest.start(2);
   guest.transmit(text("nowhere"), 1);
@@ -261,7 +261,7 @@ TEST_CASE("a port without an input or an output gives nothing and takes everythi
 }
 
 TEST_CASE("control messages that make no sense are ignored") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), -1});
   write_all(pipe.in, text("abc"));
   guest.driver.activate();
@@ -290,7 +290,7 @@ TEST_CASE("control messages that make no sense are ignored") {
 }
 
 TEST_CASE("a control buffer that is too small gets what fits") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), -1});
   guest.driver.activate();
   const GuestAddress at = guest.driver.allocate(64);
@@ -306,7 +306,7 @@ TEST_CASE("a control buffer that is too small gets what fits") {
 }
 
 TEST_CASE("data requests that are the wrong way round come back unused and end nothing") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), pipe.in.get()});
   guest.start();
   const GuestAddress at = guest.driver.allocate(64);
@@ -322,7 +322,7 @@ TEST_CASE("data requests that are the wrong way round come back unused and end n
 }
 
 TEST_CASE("a broken ring stops all ports until the reset, and the input keeps its bytes") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), -1});
   guest.start();
   CHECK(guest.receive(16, 1, 10ms).empty());  // the device now waits for the pipe
@@ -339,8 +339,8 @@ TEST_CASE("a broken ring stops all ports until the reset, and the input keeps it
 }
 
 TEST_CASE("a reset while output and input are held up returns at once, and nothing unread is lost") {
-  const Channel output = make_pipe();
-  const Channel input = make_pipe();
+  const Channel output = make_pipe_channel();
+  const Channel input = make_pipe_channel();
   Guest guest({input.out.get(), output.in.get()});
   guest.start();
   guest.transmit(pattern(512 * 1024));
@@ -363,7 +363,7 @@ TEST_CASE("a reset while output and input are held up returns at once, and nothi
 }
 
 TEST_CASE("a reset does not wait for a reader of any kind") {
-  for (const auto make : {make_pipe, make_socket, to_terminal, from_terminal}) {
+  for (const auto make : {make_pipe_channel, make_socket, to_terminal, from_terminal}) {
     const Channel channel = make();
     Guest guest({-1, channel.in.get()});
     guest.start();
@@ -375,7 +375,7 @@ TEST_CASE("a reset does not wait for a reader of any kind") {
 }
 
 TEST_CASE("the end of an input is told again after a reset") {
-  Channel pipe = make_pipe();
+  Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), -1});
   pipe.in.reset();
   guest.start();
@@ -391,7 +391,7 @@ TEST_CASE("the end of an input is told again after a reset") {
 }
 
 TEST_CASE("a flush writes what the guest has queued, however slow the reader is") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({-1, pipe.in.get()});
   guest.start();
   const auto sent = pattern(mib);
@@ -415,7 +415,7 @@ TEST_CASE("a flush writes what the guest has queued, however slow the reader is"
 }
 
 TEST_CASE("a flush writes what was queued without a kick, and then does not wait") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({-1, pipe.in.get()});
   guest.start();
   guest.driver.queue(5).add({{guest.driver.place(text("last words")), 10}});
@@ -425,8 +425,8 @@ TEST_CASE("a flush writes what was queued without a kick, and then does not wait
 }
 
 TEST_CASE("a flush waits for a reader that does nothing until it is told to give up") {
-  const Channel stalled = make_pipe();
-  const Channel other = make_pipe();
+  const Channel stalled = make_pipe_channel();
+  const Channel other = make_pipe_channel();
   Guest guest({{"stalled", {-1, stalled.in.get()}}, {"other", {-1, other.in.get()}}});
   guest.start(2);
   guest.transmit(pattern(512 * 1024), 1);
@@ -446,7 +446,7 @@ TEST_CASE("a flush waits for a reader that does nothing until it is told to give
 }
 
 TEST_CASE("a flush that has been given up before it begins still writes what fits") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({-1, pipe.in.get()});
   guest.start();
   guest.driver.queue(5).add({{guest.driver.place(text("last words")), 10}});
@@ -458,7 +458,7 @@ TEST_CASE("a flush that has been given up before it begins still writes what fit
 }
 
 TEST_CASE("a flush ends when the reader is gone") {
-  Channel pipe = make_pipe();
+  Channel pipe = make_pipe_channel();
   Guest guest({-1, pipe.in.get()});
   guest.start();
   guest.transmit(pattern(512 * 1024));
@@ -474,7 +474,7 @@ TEST_CASE("a flush ends when the reader is gone") {
 }
 
 TEST_CASE("a flush of a device that is not active does nothing") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({-1, pipe.in.get()});
   const EventFd give_up;
   guest.device.flush(give_up.fd());
@@ -492,7 +492,7 @@ TEST_CASE("without MULTIPORT the console is open from the start") {
 }
 
 TEST_CASE("a guest that takes port 0 for a console though there is none is not held up") {
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   Guest guest({pipe.out.get(), -1});
   guest.driver.activate(~2ull);
   guest.transmit(text("nowhere"), 0);
@@ -501,7 +501,7 @@ TEST_CASE("a guest that takes port 0 for a console though there is none is not h
 
 TEST_CASE("a console device is made from its options") {
   VirtioMachine machine;
-  const Channel pipe = make_pipe();
+  const Channel pipe = make_pipe_channel();
   const std::string read_end = std::to_string(pipe.out.get());
   const std::string write_end = std::to_string(pipe.in.get());
   const auto ports = machine.create(console_kind, "hum.stdin:" + read_end + ":-+hum.stdout:-:" + write_end);

@@ -24,21 +24,15 @@ constexpr int socket_number = 3;          // of the socket, in passt
 constexpr int first_own_number = 10;      // of what passt inherits, here: none is where another one goes
 constexpr std::size_t most_heard = 1024;  // bytes
 
-// A pipe whose read end does not block.
-struct Pipe {
-  Fd read_end;
-  Fd write_end;
-
-  Pipe() {
-    std::array<int, 2> ends{};
-    if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) throw HostError(errno, "make a pipe");
-    read_end = Fd(ends[0]);
-    const Fd other(ends[1]);
-    ::fcntl(other.get(), F_SETFL, 0);
-    write_end = Fd(::fcntl(other.get(), F_DUPFD_CLOEXEC, first_own_number));
-    if (!write_end) throw HostError(errno, "make a pipe");
-  }
-};
+// A pipe whose reading end does not block, and whose writing end has a number that the new process does not
+// use.
+Pipe make_pipe_for_child() {
+  Pipe pipe = make_pipe();
+  ::fcntl(pipe.reader.get(), F_SETFL, O_NONBLOCK);
+  pipe.writer = Fd(::fcntl(pipe.writer.get(), F_DUPFD_CLOEXEC, first_own_number));
+  if (!pipe.writer) throw HostError(errno, "make a pipe");
+  return pipe;
+}
 
 // What posix_spawn is told; owns the two lists.
 struct SpawnPlan {
@@ -84,16 +78,16 @@ std::string last_message(std::string_view text) {
 
 PasstProcess::PasstProcess(const std::string& program, const std::vector<std::string>& arguments,
                            int socket) {
-  Pipe start;
-  Pipe messages;
+  Pipe start = make_pipe_for_child();
+  Pipe messages = make_pipe_for_child();
   const Fd inherited(::fcntl(socket, F_DUPFD_CLOEXEC, first_own_number));
   if (!inherited) throw HostError(errno, "hand the socket to passt");
   // passt writes its number "once initialisation is done", as another user where it was started by root.
-  ::fchmod(start.write_end.get(), 0666);
+  ::fchmod(start.writer.get(), 0666);
   SpawnPlan plan;
   ::posix_spawn_file_actions_addopen(&plan.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  ::posix_spawn_file_actions_adddup2(&plan.actions, start.write_end.get(), STDOUT_FILENO);
-  ::posix_spawn_file_actions_adddup2(&plan.actions, messages.write_end.get(), STDERR_FILENO);
+  ::posix_spawn_file_actions_adddup2(&plan.actions, start.writer.get(), STDOUT_FILENO);
+  ::posix_spawn_file_actions_adddup2(&plan.actions, messages.writer.get(), STDERR_FILENO);
   ::posix_spawn_file_actions_adddup2(&plan.actions, inherited.get(), socket_number);
   ::posix_spawn_file_actions_addclosefrom_np(&plan.actions, socket_number + 1);
 
@@ -106,8 +100,8 @@ PasstProcess::PasstProcess(const std::string& program, const std::vector<std::st
   const int refused =
       ::posix_spawn(&pid_, program.c_str(), &plan.actions, &plan.attributes, pointers.data(), environ);
   if (refused != 0) throw HostError(refused, "run " + program);
-  start_ = std::move(start.read_end);
-  messages_ = std::move(messages.read_end);
+  start_ = std::move(start.reader);
+  messages_ = std::move(messages.reader);
   end_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
   if (end_) return;
   const int error = errno;

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/hum-vmm/arguments.h"
 
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <climits>
 #include <cstdio>
+#include <cstring>
 #include <string_view>
 
 #include "tools/hum-vmm/identity.h"
@@ -26,6 +31,11 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
   app.add_flag("--show-level", result.show_level, "the log's lines say their level");
   app.add_option("--metrics-path", result.metrics_path, "a file or fifo for the metrics");
   app.add_option("--record", result.record, "a file that says how the VM ended, or that it runs, as JSON");
+  app.add_option(
+         "--ready-fd", result.ready_fd,
+         "an inherited descriptor, a pipe's: gets a newline, and is closed, once the API answers and the VM "
+         "of --config-file runs")
+      ->check(CLI::Range(3, INT_MAX));
   std::string console_log;
   app.add_option(
       "--console-log", console_log,
@@ -87,6 +97,9 @@ std::optional<VmmArguments> parse_arguments(const std::vector<std::string>& argu
                       "snapshots are not supported yet");
   check_instance_id(result.id);
   if (app.count("--console-log") != 0) result.console_log = ConsoleLogSettings::parse(console_log);
+  if (result.ready_fd >= 0 && ::fcntl(result.ready_fd, F_SETFD, FD_CLOEXEC) != 0)
+    throw ConfigError("--ready-fd", std::to_string(result.ready_fd), std::strerror(errno),
+                      "give an open descriptor, as with 'hum-vmm --ready-fd 3 3>/tmp/fifo'");
   if (result.no_api && result.config_file.empty())
     throw ConfigError("--no-api", "", "there is nothing to start", "add --config-file FILE");
   return result;

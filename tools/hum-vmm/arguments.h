@@ -22,6 +22,7 @@ struct VmmArguments {
   bool show_level = false;
   std::string metrics_path;
   std::string record;  // a file; empty: none
+  int ready_fd = -1;   // -1: nobody waits
   std::optional<ConsoleLogSettings> console_log;
   std::size_t most_body_bytes = 51200;
   bool pci = false;

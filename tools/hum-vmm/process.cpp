@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
 
 #include "devices/boot_timer.h"
 #include "tools/hum-vmm/api_gate.h"
@@ -139,6 +140,11 @@ class Confinement {
   const ThreadHook hook_ = [this](const std::string& name) { filters_->apply(thread_kind(name)); };
 };
 
+// Whoever waits for it may have gone.
+void tell_ready(const Fd& descriptor) {
+  if (descriptor) std::ignore = ::write(descriptor.get(), "\n", 1);
+}
+
 // Before the server's end, which waits for the call that it has made.
 struct Closing {
   ApiGate& gate;
@@ -146,6 +152,7 @@ struct Closing {
 };
 
 int serve(const VmmArguments& arguments, const ProcessRecord& record) {
+  Fd ready(arguments.ready_fd);
   const sigset_t set = ending_signals();
   const Fd signals(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals) throw HostError(errno, "watch for signals");
@@ -182,6 +189,8 @@ int serve(const VmmArguments& arguments, const ProcessRecord& record) {
       record.end(EndCause::host_error, error.what());
       return vmm_exit_bad_configuration;
     }
+    tell_ready(ready);
+    ready.reset();
     loop.watch(signals.get(), EventLoop::Interest::readable, [&] {
       signalfd_siginfo info{};
       if (::read(signals.get(), &info, sizeof info) != sizeof info) return;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is in the file of --record, whatever happens to the process.
+// What is in the file of --record, whatever happens to the process, and what it tells by --ready-fd.
+#include <unistd.h>
+
 #include <csignal>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "tools/hum-vmm/process_testing.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/temporary_folder.h"
 #include "vmm/base/testing.h"
 
@@ -112,6 +115,36 @@ TEST_CASE("a start that failed leaves a record of a process that runs") {
   start(client, "exit_code", "exit=7");
   CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 7});
   CHECK(record_in(folder / "record")["guest_exit_code"] == 7);
+}
+
+TEST_CASE("a process tells that its VM runs, once, or nothing when it does not come to that") {
+  if (no_kvm()) return;
+  const TemporaryFolder folder;
+  const bool is_good = GENERATE(true, false);
+  const json config = {{"boot-source", boot_source(is_good ? "hang" : "nowhere", "method=busy")}};
+  std::ofstream(folder / "config") << config.dump();
+  auto [told, tells] = make_pipe();
+  Fd inherited(::dup(tells.get()));
+  VmmProcess process(HUM_VMM_PROGRAM,
+                     {"--ready-fd", std::to_string(inherited.get()), "--config-file", folder / "config"});
+  tells.reset();
+  inherited.reset();
+  std::string word(8, 0);
+  const ssize_t count = ::read(told.get(), word.data(), word.size());
+  CHECK(count == (is_good ? 1 : 0));
+  CHECK(::read(told.get(), word.data(), word.size()) == 0);
+  if (!is_good) {
+    CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 152});
+    return;
+  }
+  CHECK(word[0] == '\n');
+  ApiClient client = process.client();
+  CHECK(state_of(client) == "Running");
+}
+
+TEST_CASE("a descriptor for readiness that is not open is refused") {
+  VmmProcess process(HUM_VMM_PROGRAM, {"--ready-fd", "999"});
+  CHECK(process.wait() == ProcessEnd{ProcessEnd::By::exit, 153});
 }
 
 TEST_CASE("a place where no record can be kept is told, and nothing begins") {

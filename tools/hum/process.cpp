@@ -18,18 +18,6 @@
 namespace hum {
 namespace {
 
-struct Pipe {
-  Fd read_end;
-  Fd write_end;
-
-  Pipe() {
-    std::array<int, 2> ends{};
-    if (pipe2(ends.data(), O_CLOEXEC) != 0) throw HostError(errno, "make a pipe");
-    read_end = Fd(ends[0]);
-    write_end = Fd(ends[1]);
-  }
-};
-
 // What posix_spawn is told; owns the two lists.
 struct SpawnPlan {
   posix_spawn_file_actions_t actions;
@@ -88,12 +76,12 @@ std::string last_line(std::string_view text) {
 
 ProcessResult run_process(const std::vector<std::string>& arguments, const std::string& folder,
                           const std::string& fix) {
-  Pipe output;
-  Pipe errors;
+  Pipe output = make_pipe();
+  Pipe errors = make_pipe();
   SpawnPlan plan;
   posix_spawn_file_actions_addopen(&plan.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&plan.actions, output.write_end.get(), STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&plan.actions, errors.write_end.get(), STDERR_FILENO);
+  posix_spawn_file_actions_adddup2(&plan.actions, output.writer.get(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&plan.actions, errors.writer.get(), STDERR_FILENO);
   if (!folder.empty()) posix_spawn_file_actions_addchdir_np(&plan.actions, folder.c_str());
 
   std::vector<std::string> words = arguments;
@@ -102,16 +90,16 @@ ProcessResult run_process(const std::vector<std::string>& arguments, const std::
   const int refused = posix_spawnp(&process, words.front().c_str(), &plan.actions, &plan.attributes,
                                    pointers(words).data(), pointers(variables).data());
   if (refused != 0) throw HostError(refused, "run " + words.front(), fix);
-  output.write_end.reset();
-  errors.write_end.reset();
+  output.writer.reset();
+  errors.writer.reset();
 
   ProcessResult result;
-  while (output.read_end || errors.read_end) {
-    std::array<pollfd, 2> polled = {pollfd{output.read_end.get(), POLLIN, 0},
-                                    pollfd{errors.read_end.get(), POLLIN, 0}};
+  while (output.reader || errors.reader) {
+    std::array<pollfd, 2> polled = {pollfd{output.reader.get(), POLLIN, 0},
+                                    pollfd{errors.reader.get(), POLLIN, 0}};
     poll(polled.data(), polled.size(), -1);
-    if (polled[0].revents != 0 && !take(output.read_end, result.output)) output.read_end.reset();
-    if (polled[1].revents != 0 && !take(errors.read_end, result.errors)) errors.read_end.reset();
+    if (polled[0].revents != 0 && !take(output.reader, result.output)) output.reader.reset();
+    if (polled[1].revents != 0 && !take(errors.reader, result.errors)) errors.reader.reset();
   }
   int status = 0;
   while (waitpid(process, &status, 0) < 0 && errno == EINTR) {

@@ -82,7 +82,7 @@ struct Pair {
   Fd theirs;
 };
 
-Pair make_pipe() {
+Pair make_pipe_pair() {
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
   return {Fd(ends[0]), Fd(ends[1])};
@@ -165,7 +165,7 @@ void await_flush() {
 TEST_CASE("the command is told when the reader of its output is gone, once and by the port's name") {
   if (no_kvm()) return;
   const SessionSignals signals;
-  for (const auto make : {make_pipe, make_socket}) {
+  for (const auto make : {make_pipe_pair, make_socket}) {
     Vm vm(config_for("hang"), all_devices());
     const Pair control = make_socket();
     Pair output = make();

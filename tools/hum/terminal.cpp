@@ -38,10 +38,8 @@ namespace {
 
 RawTerminal::RawTerminal(int fd, bool keep_signals) : fd_(fd) {
   if (::tcgetattr(fd_, &saved_) != 0) throw HostError(errno, "read the terminal's settings");
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) throw HostError(errno, "make a pipe");
-  Fd watched(ends[0]);
-  alive_ = Fd(ends[1]);
+  auto [watched, alive] = make_pipe();
+  alive_ = std::move(alive);
   watcher_ = ::fork();
   if (watcher_ < 0) throw HostError(errno, "start the terminal's watcher");
   if (watcher_ == 0) {

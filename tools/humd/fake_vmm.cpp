@@ -37,6 +37,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -120,6 +121,8 @@ class FakeVmm {
   FakeVmm(int argc, char** argv)
       : id_(flag(argc, argv, "--id")), socket_path_(flag(argc, argv, "--api-sock")) {
     if (const std::string path = flag(argc, argv, "--record"); !path.empty()) file_.emplace(path);
+    if (const std::string number = flag(argc, argv, "--ready-fd"); !number.empty())
+      ready_ = Fd(std::atoi(number.c_str()));
     sigset_t set;
     ::sigemptyset(&set);
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, signal);
@@ -204,6 +207,16 @@ class FakeVmm {
     if (!listener_ || ::bind(listener_.get(), address.get(), address.size()) != 0 ||
         ::listen(listener_.get(), SOMAXCONN) != 0)
       throw HostError(errno, "listen on '" + socket_path_ + "'");
+    tell_ready();
+  }
+
+  // As hum-vmm does, unless it is to misbehave with whoever asks whether it runs: then it says nothing.
+  void tell_ready() {
+    const bool misbehaves =
+        behaviour_.has("hang-api") || behaviour_.has("die-at-request") || !wrong_answer().empty();
+    if (ready_ && !(misbehaves && behaviour_.is_about("GET /hum/v1/vm ")))
+      std::ignore = ::write(ready_.get(), "\n", 1);
+    ready_.reset();
   }
 
   void hear_signal() {
@@ -315,6 +328,7 @@ class FakeVmm {
   EndRecord record_;
   Behaviour behaviour_{""};
   Fd signals_;
+  Fd ready_;
   Fd listener_;
   std::vector<Client> clients_;
   bool paused_ = false;

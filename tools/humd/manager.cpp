@@ -65,7 +65,12 @@ Manager::Manager(boost::asio::io_context& context, ManagerSettings settings, Jou
       projects_(store_),
       image_files_(settings_.folders.images()),
       volume_files_(settings_.folders.volumes(), image_files_),
-      live_(context, [this](std::int64_t id) { on_end(id); }),
+      live_(
+          context, [this](std::int64_t id) { on_end(id); },
+          [this](std::int64_t id) {
+            if (const auto run = runs_.find(vm_ref(id)); run != runs_.end())
+              run->second->changed.notify_all();
+          }),
       passts_(context, [this](std::int64_t id) { passts_.remove(id); }),
       background_(context) {}
 
@@ -181,7 +186,7 @@ Task<Operation> Manager::begin(std::string kind, VmRow vm, Caller caller, std::s
     const std::shared_ptr<Run> run = busy->second;
     if (!forced) expect_idle(vm_ref(vm.id), vm.name);
     run->cancel();
-    while (run->operation.state == Operation::State::running) co_await changed_.wait_until();
+    while (run->operation.state == Operation::State::running) co_await run->ended.wait_until();
   }
   const auto row = vms_.find(vm.id);
   if (!row) throw ApiError(404, "vm-not-found", "there is no VM '" + vm.name + "'");
@@ -244,6 +249,7 @@ Task<> Manager::run_to_end(std::shared_ptr<Run> run) {
   if (workflow != nullptr) co_await carry_out(*this, journal_, store_, *workflow, *run);
   const Operation& operation = run->operation;
   runs_.erase(object_of(operation));
+  run->ended.notify_all();
   if (!has_begun_with_host_) reschedule();
   json data = {{"operation", operation.id},
                {"kind", operation.kind},
@@ -298,8 +304,11 @@ Task<Operation> Manager::wait_for(std::int64_t id, TimePoint deadline) {
       co_await store_.synced();
       co_return std::move(*operation);
     }
+    const auto found = runs_.find(object_of(*operation));
     if (steady_clock::now() >= deadline) co_return std::move(*operation);
-    co_await changed_.wait_until(deadline);
+    const std::shared_ptr<Run> run = found == runs_.end() ? nullptr : found->second;
+    Notifier& notifier = run ? run->ended : changed_;
+    co_await notifier.wait_until(deadline);
   }
 }
 

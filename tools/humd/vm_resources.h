@@ -39,6 +39,7 @@ void release_resources(Manager& manager, std::int64_t vm);
 // The config file of the VM's process. user_socket: the descriptor that leads to passt there.
 nlohmann::json vmm_config(Manager& manager, const VmRow& vm);
 inline constexpr int user_socket = 5;
+inline constexpr int ready_pipe = 4;  // of the VM's process, which tells there that the VM runs
 
 // Steps. Each may be done again.
 Task<> make_own_disks(Manager& manager, Run& run);

@@ -202,18 +202,30 @@ Task<> spawn_vmm(Manager& manager, Run& run) {
   const auto lock = RunLock::take(folders.vm_lock(id));
   if (!lock) throw ApiError(409, "vm-locked", "another process holds '" + folders.vm_lock(id) + "'");
   SpawnRequest request;
-  request.arguments = {
-      manager.settings().vmm_program, "--api-sock",    folders.vm_socket(id),  "--id",
-      "vm-" + std::to_string(id),     "--config-file", folders.vm_config(id),  "--record",
-      folders.vm_record(id),          "--console-log", folders.vm_console(id), "--enable-pci"};
+  request.arguments = {manager.settings().vmm_program,
+                       "--api-sock",
+                       folders.vm_socket(id),
+                       "--id",
+                       "vm-" + std::to_string(id),
+                       "--config-file",
+                       folders.vm_config(id),
+                       "--record",
+                       folders.vm_record(id),
+                       "--console-log",
+                       folders.vm_console(id),
+                       "--enable-pci",
+                       "--ready-fd",
+                       std::to_string(ready_pipe)};
   request.lock_fd = lock->fd();
   request.log_path = folders.vm_log(id);
   const Fd user = start_user_network(manager, row_of(manager, run));
   if (user) request.descriptors = {{user.get(), user_socket}};
+  auto [told, tells] = make_pipe();
+  request.descriptors.emplace_back(tells.get(), ready_pipe);
   VmmProcess process = spawn(request);
   ProcessIdentity identity = process.identity();
   identity.boot_id = manager.boot_id();
-  manager.live().add(id, std::move(process));
+  manager.live().add(id, std::move(process), std::move(told));
   manager.vms().set_process(id, identity);
   manager.vms().set_started(id, wall_clock());
   manager.cgroups().enter(id, identity.pid);
@@ -265,27 +277,38 @@ std::string last_words(Manager& manager, std::int64_t id) {
   return line.empty() ? "it left no word" : line;
 }
 
+// Whether its API says so.
+Task<bool> says_that_it_runs(Manager& manager, std::int64_t id) {
+  bool runs = false;
+  try {
+    const HttpReply reply = co_await call(manager, id, "GET", "/hum/v1/vm", "");
+    const json state = json::parse(reply.body, nullptr, false);
+    runs = reply.status == 200 && state.is_object() && state.value("state", "") != "not-started";
+  } catch (const std::exception&) {  // it is not there yet, or ends
+  }
+  co_return runs;
+}
+
+// The process tells when its VM runs. One that does not, or was started by a daemon before this one, is
+// asked.
 Task<> confirm(Manager& manager, Run& run) {
   const std::int64_t id = vm_of(run);
   const auto deadline = steady_clock::now() + manager.settings().start_patience;
-  for (int looks = 0;; ++looks) {
-    const bool ended = manager.live().has_ended(id);
-    const VmmEnd end = end_in_record(manager.folders().vm_record(id)).value_or(VmmEnd{});
-    // A guest may be done before anybody has looked.
-    if (ended && end.ran) break;
-    if (ended) throw ApiError(502, "vmm-ended", "the VM's process ended: " + last_words(manager, id));
-    bool runs = false;
-    try {
-      const HttpReply reply = co_await call(manager, id, "GET", "/hum/v1/vm", "");
-      const json state = json::parse(reply.body, nullptr, false);
-      runs = reply.status == 200 && state.is_object() && state.value("state", "") != "not-started";
-    } catch (const std::exception&) {  // it is not there yet, or ends
+  for (int looks = 0; !manager.live().is_ready(id); ++looks) {
+    if (manager.live().has_ended(id)) {
+      // A guest may be done before anybody has looked.
+      if (end_in_record(manager.folders().vm_record(id)).value_or(VmmEnd{}).ran) break;
+      throw ApiError(502, "vmm-ended", "the VM's process ended: " + last_words(manager, id));
     }
-    if (runs) break;
+    const bool may_tell = manager.live().may_tell(id);
+    if (!may_tell && co_await says_that_it_runs(manager, id)) break;
     if (steady_clock::now() > deadline)
       throw ApiError(504, "vmm-silent",
                      "the VM's process did not answer in time; its log: " + manager.folders().vm_log(id));
-    co_await run.wait(looks < short_pauses ? short_pause : long_pause);
+    if (may_tell)
+      co_await run.wait_until(deadline);
+    else
+      co_await run.wait(looks < short_pauses ? short_pause : long_pause);
   }
   manager.vms().set_state(id, VmState::running);
   tell(manager, run, "vm.started");

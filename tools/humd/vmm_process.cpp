@@ -219,10 +219,14 @@ bool holds(pid_t pid, const FileNumber& file) {
 }  // namespace
 
 std::string current_boot_id() {
-  std::optional<std::string> text = content_of("/proc/sys/kernel/random/boot_id", largest_proc_file);
-  if (!text || text->empty()) throw HostError(ENOENT, "read /proc/sys/kernel/random/boot_id", "mount /proc");
-  if (text->ends_with('\n')) text->pop_back();
-  return *text;
+  static const std::string id = [] {
+    std::optional<std::string> text = content_of("/proc/sys/kernel/random/boot_id", largest_proc_file);
+    if (!text || text->empty())
+      throw HostError(ENOENT, "read /proc/sys/kernel/random/boot_id", "mount /proc");
+    if (text->ends_with('\n')) text->pop_back();
+    return *text;
+  }();
+  return id;
 }
 
 std::optional<VmmProcess> VmmProcess::adopt(const ProcessIdentity& identity, const std::string& program) {

@@ -52,6 +52,7 @@ class Run {
 
   Operation operation;
   Notifier changed;
+  Notifier ended;
   bool is_final = false;
   bool cancel_wanted = false;
   std::atomic<bool> stop_work = false;

@@ -80,13 +80,6 @@ void detach(const Fd& null) {
     if (::dup2(null.get(), stream) < 0) throw HostError(errno, "redirect the standard streams");
 }
 
-// A pipe, of which the child keeps nothing when it executes its program.
-std::array<Fd, 2> make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw HostError(errno, "make a pipe");
-  return {Fd(ends[0]), Fd(ends[1])};
-}
-
 // Runs the program in a process of its own, and returns when it was executed.
 void run_in_child(const JailerArguments& arguments, const JailerStart& start, const Fd& null,
                   JailFolder& jail, Undo& undo) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "vmm/base/errors.h"
@@ -31,6 +32,13 @@ Fd Fd::duplicate(int number) {
   const int copy = ::fcntl(number, F_DUPFD_CLOEXEC, 0);
   if (copy < 0) throw HostError(errno, "duplicate descriptor " + std::to_string(number));
   return Fd(copy);
+}
+
+Pipe make_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0)
+    throw HostError(errno, "make a pipe", "raise the limit of open files (ulimit -n)");
+  return {.reader = Fd(ends[0]), .writer = Fd(ends[1])};
 }
 
 EventFd::EventFd() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {

@@ -67,4 +67,11 @@ class Timer {
 // Opens a path with O_CLOEXEC added to flags. Throws HostError with the path; fix is appended to the message.
 Fd open_file(const std::string& path, int flags, unsigned mode = 0, const std::string& fix = {});
 
+// A pipe with O_CLOEXEC: its reading end, its writing end. Throws HostError.
+struct Pipe {
+  Fd reader;
+  Fd writer;
+};
+Pipe make_pipe();
+
 }  // namespace hum

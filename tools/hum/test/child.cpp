@@ -20,12 +20,10 @@ namespace {
 
 constexpr int exit_not_started = 127;
 
-// The reading end does not block.
-std::pair<Fd, Fd> make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw HostError(errno, "make a pipe");
-  ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
-  return {Fd(ends[0]), Fd(ends[1])};
+Pipe make_unblocking_pipe() {
+  Pipe pipe = make_pipe();
+  ::fcntl(pipe.reader.get(), F_SETFL, O_NONBLOCK);
+  return pipe;
 }
 
 Fd input_of(const std::string& text) {
@@ -54,8 +52,8 @@ Fd input_of(const std::string& text) {
 
 // vfork and not posix_spawn, which cannot tie the child's life to ours.
 Child::Child(const std::string& program, std::vector<std::string> arguments, const std::string& input) {
-  auto [output, output_end] = make_pipe();
-  auto [messages, messages_end] = make_pipe();
+  auto [output, output_end] = make_unblocking_pipe();
+  auto [messages, messages_end] = make_unblocking_pipe();
   const Fd input_file = input_of(input);
   std::vector<char*> words;
   for (std::string& argument : arguments) words.push_back(argument.data());

@@ -17,14 +17,12 @@ namespace hum {
 
 TlsRelay::TlsRelay(const TlsHost& host) {
   std::array<int, 2> ends{};
-  std::array<int, 2> pipe_ends{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
     throw HostError(errno, "make a socket");
   connection_ = Fd(ends[0]);
   const Fd theirs(ends[1]);
-  if (::pipe2(pipe_ends.data(), O_CLOEXEC) != 0) throw HostError(errno, "make a pipe");
-  errors_ = Fd(pipe_ends[0]);
-  const Fd their_errors(pipe_ends[1]);
+  auto [errors, their_errors] = make_pipe();
+  errors_ = std::move(errors);
   std::error_code none;
   std::string name =
       (std::filesystem::read_symlink("/proc/self/exe", none).parent_path() / "hum-tls").string();

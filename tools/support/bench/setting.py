@@ -39,11 +39,12 @@ def find_build(repository, asked):
 
 
 class Setting:
-    """Throws NotMeasured where there is nothing to measure at all. scratch is a folder that goes at the end."""
+    """Throws NotMeasured where there is nothing to measure at all. scratch and runtime are folders that go at the end, the latter in memory as /run is."""
 
-    def __init__(self, repository, options, scratch):
+    def __init__(self, repository, options, scratch, runtime):
         self.repository = repository
         self.scratch = scratch
+        self.runtime = runtime
         self.build = find_build(repository, options.build)
         self.hum = self.build / "bin" / "hum"
         self.runs = options.runs
