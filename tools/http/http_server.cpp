@@ -44,7 +44,9 @@ using Error = boost::system::error_code;
 
 constexpr int backlog = 64;
 constexpr std::chrono::milliseconds accept_pause{100};
-constexpr std::chrono::milliseconds input_pause{5};      // until what a stream did not take is offered again
+constexpr std::chrono::milliseconds input_pause{5};  // until what a stream did not take is offered again
+constexpr std::chrono::milliseconds leave_patience{1000};
+constexpr std::size_t most_leaving = 64;
 constexpr std::chrono::milliseconds hang_up_pause{500};  // between looks for the end of who only listens
 
 // A socket that is left over from a process which was killed.
@@ -125,6 +127,21 @@ bool has_hung_up(Local::socket& socket) {
   return ::poll(&entry, 1, 0) == 1;
 }
 
+asio::awaitable<void> discard_input(Local::socket& socket) {
+  Error error;
+  std::array<char, 4096> buffer{};
+  while (!error)
+    co_await socket.async_read_some(asio::buffer(buffer), asio::redirect_error(asio::use_awaitable, error));
+}
+
+struct Counted {
+  explicit Counted(std::size_t& its_count) : count(++its_count) {}
+  ~Counted() { --count; }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+  std::size_t& count;
+};
+
 // Of the process at the other end; nobody's where there is none to be told.
 uid_t peer_of(Local::socket& socket) {
   ucred peer{};
@@ -175,6 +192,7 @@ struct HttpServer::Parts : std::enable_shared_from_this<HttpServer::Parts> {
   asio::awaitable<void> stream(Local::socket& socket, ApiAnswer answer, std::string_view first_input);
   asio::awaitable<void> send_output(Local::socket& socket, ApiStream& stream, asio::steady_timer& timer);
   asio::awaitable<void> take_input(Local::socket& socket, ApiStream& stream, std::string_view first);
+  asio::awaitable<void> take_leave(Local::socket& socket);
   void begin_answer();
   void end_answer();
 
@@ -183,6 +201,7 @@ struct HttpServer::Parts : std::enable_shared_from_this<HttpServer::Parts> {
   bool is_open = true;
   ino_t inode = 0;
   std::size_t connections = 0;
+  std::size_t leaving = 0;        // connections that are served no more
   std::set<StreamQueue*> queues;  // of the streams
   std::mutex mutex;               // guards unsent
   std::condition_variable sent;
@@ -288,6 +307,19 @@ asio::awaitable<void> HttpServer::Parts::stream(Local::socket& socket, ApiAnswer
   co_await (send_output(socket, *answer.stream, *timer) || take_input(socket, *answer.stream, first_input));
 }
 
+// A client that is still writing what is not wanted any more would see an error before the answer: it is
+// taken, for a while and of some clients.
+asio::awaitable<void> HttpServer::Parts::take_leave(Local::socket& socket) {
+  using namespace asio::experimental::awaitable_operators;
+  if (leaving >= most_leaving) co_return;
+  const Counted counted(leaving);
+  Error error;
+  socket.shutdown(Local::socket::shutdown_send, error);
+  if (error) co_return;
+  asio::steady_timer alarm(context, leave_patience);
+  co_await (discard_input(socket) || alarm.async_wait(asio::use_awaitable));
+}
+
 // The answer may come at once, or whenever it is there.
 asio::awaitable<std::optional<ApiAnswer>> HttpServer::Parts::ask(ApiRequest request) {
   struct Pending {
@@ -312,18 +344,13 @@ asio::awaitable<std::optional<ApiAnswer>> HttpServer::Parts::ask(ApiRequest requ
 
 asio::awaitable<void> HttpServer::Parts::serve(std::shared_ptr<Parts> self, Local::socket socket,
                                                uid_t peer) {
-  struct Counted {
-    explicit Counted(std::size_t& its_count) : count(++its_count) {}
-    ~Counted() { --count; }
-    std::size_t& count;
-  };
   const Settings& settings = self->settings;
   struct Unsent {
     explicit Unsent(Parts& its_parts) : parts(its_parts) { parts.begin_answer(); }
     ~Unsent() { parts.end_answer(); }
     Parts& parts;
   };
-  const Counted counted(self->connections);
+  std::optional<Counted> counted(std::in_place, self->connections);
   boost::beast::flat_buffer buffer;
   const bool one_too_many = self->connections > settings.most_connections;
   bool goes_on = true;
@@ -373,6 +400,11 @@ asio::awaitable<void> HttpServer::Parts::serve(std::shared_ptr<Parts> self, Loca
     else
       co_await http::async_write(socket, serializer, redirected);
     if (error) co_return;
+    if (!goes_on && !parser.is_done()) {
+      counted.reset();
+      unsent_answer.reset();
+      co_return co_await self->take_leave(socket);
+    }
   }
 }
 

@@ -4,10 +4,13 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <list>
+#include <optional>
 #include <random>
+#include <thread>
 
 #include "tools/hum-vmm/testing.h"
 #include "vmm/base/errors.h"
@@ -191,6 +194,32 @@ TEST_CASE("a body without a length may be as long as allowed and no longer") {
   client.send(chunked(101));
   CHECK(client.answer()->status == 413);
   CHECK(world.calls == 1);
+}
+
+TEST_CASE(
+    "a client that writes far more than is taken, or comes when there is no room, reads the answer without "
+    "an error") {
+  const World world({.path = {}, .most_body_bytes = 100, .most_connections = 1});
+  const bool is_full = GENERATE(false, true);
+  std::optional<ApiClient> other;
+  if (is_full) {
+    other.emplace(world.client());
+    CHECK(other->call("GET", "/a")->status == 200);
+  }
+  ApiClient client = world.client();
+  // More than a socket holds, in pieces with time between them.
+  client.send("PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n");
+  const std::string piece(100'000, 'x');
+  bool is_sent = true;
+  for (int i = 0; i < 10; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    is_sent = is_sent && client.try_send(piece);
+  }
+  CHECK(is_sent);
+  const auto answer = client.answer();
+  REQUIRE(answer);
+  CHECK(answer->status == (is_full ? 503 : 413));
+  CHECK(client.closed());
 }
 
 TEST_CASE("a header without an end is refused, and a name or a line of it as long as it likes") {

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -36,12 +37,15 @@ class ApiClient {
   }
 
   bool connected() const { return connected_; }
-  void send(std::string_view text) const {
+  void send(std::string_view text) const { std::ignore = try_send(text); }
+  // False: the server takes no more.
+  bool try_send(std::string_view text) const {
     while (!text.empty()) {
       const ssize_t count = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
-      if (count <= 0) return;
+      if (count <= 0) return false;
       text.remove_prefix(static_cast<std::size_t>(count));
     }
+    return true;
   }
   void send(const std::string& method, const std::string& path, const std::string& body) const {
     send(method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " +
