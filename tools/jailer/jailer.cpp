@@ -109,6 +109,7 @@ void run_in_child(const JailerArguments& arguments, const JailerStart& start, co
   }
   go.reset();
   fault_end.reset();
+  std::signal(SIGPIPE, SIG_IGN);  // of a child that was killed: what was made is taken back
   std::string text;
   try {
     jail.write_pid(child, undo);
