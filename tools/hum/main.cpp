@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,46 @@ int fail(const std::exception& error) {
   return hum::exit_bad_request;
 }
 
+using Built = std::shared_ptr<void>;  // what the options of a subcommand refer to
+
+struct Subcommand {
+  const char* name;
+  const char* text;
+  Built (*build)(CLI::App& app, int& code);
+};
+
+template <typename Command>
+Built build(CLI::App& app, int& code) {
+  return std::make_shared<Command>(app, code);
+}
+
+template <hum::ObjectCommand::Kind kind>
+Built build_objects(CLI::App& app, int& code) {
+  return std::make_shared<hum::ObjectCommand>(app, kind, code);
+}
+
+Built build_probe(CLI::App& app, int& code) {
+  hum::add_probe_command(app, code);
+  return {};
+}
+
+// Beside run and completion.
+constexpr Subcommand subcommands[] = {
+    {"test", "Run guest test images and tell how each ended", build<hum::TestCommand>},
+    {"kernel", "Fetch and list guest kernels", build<hum::KernelCommand>},
+    {"disk", "Make, check, convert and resize disk images", build<hum::DiskCommand>},
+    {"vm", "Launch VMs that the daemon keeps, and manage them", build<hum::VmCommand>},
+    {"image", "Kernels and disks that VMs are made of", build_objects<hum::ObjectCommand::Kind::image>},
+    {"volume", "Disks that outlive VMs", build_objects<hum::ObjectCommand::Kind::volume>},
+    {"network", "Networks of VMs", build_objects<hum::ObjectCommand::Kind::network>},
+    {"project", "Quotas of projects, which VMs belong to", build<hum::ProjectCommand>},
+    {"apply", "Make VMs and what they need what a file says", build<hum::ApplyCommand>},
+    {"events", "Print what the daemon's VMs do, as it happens", build<hum::EventsCommand>},
+    {"devices", "List the kinds of devices and their options", build<hum::DevicesCommand>},
+    {"probe", "Tell whether KVM runs a distribution's kernel at full speed", build_probe},
+    {"doctor", "Tell what this host can do for VMs, or what a VM will lack", build<hum::DoctorCommand>},
+};
+
 int dispatch(std::vector<std::string> arguments) {
   // What stands behind -- is a command of the guest and none of the parser's business.
   const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
@@ -51,29 +92,17 @@ int dispatch(std::vector<std::string> arguments) {
   app.require_subcommand(1);
   app.fallthrough(false);
   int code = 0;
-  hum::add_run_options(
-      *app.add_subcommand("run", "Boot a VM in the foreground: hum run [OPTIONS] [-- CMD...]"), run);
-  hum::TestCommand test(*app.add_subcommand("test", "Run guest test images and tell how each ended"), code);
-  hum::KernelCommand kernel(*app.add_subcommand("kernel", "Fetch and list guest kernels"), code);
-  hum::DiskCommand disk(*app.add_subcommand("disk", "Make, check, convert and resize disk images"), code);
-  hum::VmCommand vm(*app.add_subcommand("vm", "Launch VMs that the daemon keeps, and manage them"), code);
-  hum::ObjectCommand images(*app.add_subcommand("image", "Kernels and disks that VMs are made of"),
-                            hum::ObjectCommand::Kind::image, code);
-  hum::ObjectCommand volumes(*app.add_subcommand("volume", "Disks that outlive VMs"),
-                             hum::ObjectCommand::Kind::volume, code);
-  hum::ObjectCommand networks(*app.add_subcommand("network", "Networks of VMs"),
-                              hum::ObjectCommand::Kind::network, code);
-  hum::ProjectCommand projects(*app.add_subcommand("project", "Quotas of projects, which VMs belong to"),
-                               code);
-  hum::ApplyCommand apply(*app.add_subcommand("apply", "Make VMs and what they need what a file says"), code);
-  hum::EventsCommand events(*app.add_subcommand("events", "Print what the daemon's VMs do, as it happens"),
-                            code);
-  hum::DevicesCommand devices(*app.add_subcommand("devices", "List the kinds of devices and their options"),
-                              code);
-  hum::add_probe_command(
-      *app.add_subcommand("probe", "Tell whether KVM runs a distribution's kernel at full speed"), code);
-  hum::DoctorCommand doctor(
-      *app.add_subcommand("doctor", "Tell what this host can do for VMs, or what a VM will lack"), code);
+  // All are known, and those that are wanted have their options: to make those of all takes longer than a
+  // small VM's life.
+  const std::string wanted = arguments.empty() ? "" : arguments.front();
+  const bool all = wanted == "completion";
+  std::vector<Built> built;
+  CLI::App& runs = *app.add_subcommand("run", "Boot a VM in the foreground: hum run [OPTIONS] [-- CMD...]");
+  if (all || wanted == "run") hum::add_run_options(runs, run);
+  for (const Subcommand& each : subcommands) {
+    CLI::App& subcommand = *app.add_subcommand(each.name, each.text);
+    if (all || wanted == each.name) built.push_back(each.build(subcommand, code));
+  }
   std::string shell;
   CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for a shell");
   completion.add_option("shell", shell, "bash, zsh or fish")->required();
